@@ -1,0 +1,266 @@
+"""State: a row and an event come in; the next row, its changes and what related entities must hear go out."""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic_core import to_jsonable_python
+
+from schemas.context import Item, Summary
+from schemas.errors import wrong_return
+from schemas.event import Envelope, Event, Linked
+from schemas.keys import fingerprint
+from schemas.quarantine import Reason, Refusal
+from schemas.row import Cause, Change, FieldValue, Row, Seen, Stamp, State, WindowItem, touched
+
+AnyRow = Row[State]
+
+
+@dataclass(frozen=True, slots=True)
+class WindowRules:
+    """What a window keeps, and for how long before an instant."""
+
+    name: str
+    item: type[Item]
+    within_ms: int
+    limit: int
+    # Event type → the function that makes an item of it, or None.
+    take: Mapping[str, Callable[[Any], Item | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class LinkRules:
+    """What an entity tells another entity about itself, and how the other finds it."""
+
+    name: str
+    target: str
+    on: str
+    carries: type[Summary]
+    # How many related entities the other side holds; the one heard of longest ago leaves first.
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class StateRules:
+    """All that the state layer needs to know of one entity."""
+
+    entity: str
+    state: type[State]
+    order: Literal["arrival", "latest"]
+    reducers: Mapping[str, Callable[[Any, Any], State]]
+    windows: tuple[WindowRules, ...] = ()
+    links_out: tuple[LinkRules, ...] = ()
+    links_in: Mapping[str, LinkRules] = field(default_factory=dict)
+    dedupe_within_ms: int = 7 * 24 * 3600 * 1000
+    dedupe_limit: int = 32
+    history_limit: int = 20
+    # How late an event may come and still be right in windows and relations as of an earlier instant.
+    grace_ms: int = 3600 * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """The row has seen this event: it is counted, and nothing else happens."""
+
+    row: AnyRow
+
+
+@dataclass(frozen=True, slots=True)
+class Reduced:
+    """What one event did to a row."""
+
+    row: AnyRow
+    changes: tuple[Change, ...]
+    # The fields the event set, with their values, whether or not a newer event had set them already.
+    given: Mapping[str, Any]
+
+
+def admit(rules: StateRules, row: AnyRow, envelope: Envelope) -> AnyRow | Duplicate | Refusal:
+    """Remember the event's id, or recognise it.
+
+    The row of the owning entity judges every event once; copies for other entities come from that row's lane.
+    What has been forgotten is refused rather than risked: an event no newer than the newest forgotten id.
+    """
+    mark = fingerprint(envelope.data)
+    known = row.seen.get(envelope.id)
+    if known is not None:
+        if known.fingerprint == mark:
+            return Duplicate(row.with_(duplicates=row.duplicates + 1))
+        return Refusal(Reason.ID_CONFLICT, "id", f"{envelope.id!r} was seen with another body")
+    floor = row.seen_floor_ms
+    if floor is not None and envelope.time_ms <= floor:
+        return Refusal(Reason.BEYOND_DEDUPE, "time", "older than the ids that the row remembers")
+    seen = row.seen | {envelope.id: Seen(envelope.time_ms, mark)}
+    forgotten = list(forget(rules, row, envelope, seen))
+    for event_id in forgotten:
+        floor = max(floor if floor is not None else seen[event_id].time_ms, seen[event_id].time_ms)
+        del seen[event_id]
+    return row.with_(
+        seen=seen,
+        seen_floor_ms=floor,
+        admitted=row.admitted + 1,
+        evicted=count_evicted(row, "seen", len(forgotten)) if forgotten else row.evicted,
+    )
+
+
+def forget(rules: StateRules, row: AnyRow, envelope: Envelope, seen: Mapping[str, Seen]) -> Iterator[str]:
+    """The ids that are too old or too many; the event's own id stays."""
+    oldest_ms = max(row.as_of_ms, envelope.time_ms) - rules.dedupe_within_ms
+    surplus = len(seen) - rules.dedupe_limit
+    if surplus <= 0 and next(iter(seen.values())).time_ms >= oldest_ms:
+        return
+    for rank, (event_id, entry) in enumerate(
+        sorted(seen.items(), key=lambda pair: (pair[1].time_ms, pair[0]))
+    ):
+        if event_id != envelope.id and (rank < surplus or entry.time_ms < oldest_ms):
+            yield event_id
+
+
+def count_evicted(row: AnyRow, bound: str, count: int) -> dict[str, int]:
+    """The row's eviction counters with `count` more at `bound`."""
+    return row.evicted | {bound: row.evicted.get(bound, 0) + count}
+
+
+def reduce(rules: StateRules, row: AnyRow, envelope: Envelope, event: Event) -> Reduced:
+    """Fold `event` into the row's state.
+
+    Order `latest`: each field keeps the value of the newest event that set it (ties: the greater event id), so
+    any arrival order of events that only set fields gives the same state. A reducer that computes a field from
+    its old value needs order `arrival`, or a window.
+    """
+    stamp = Stamp(envelope.time_ms, envelope.id)
+    reducer = rules.reducers.get(envelope.type)
+    old = row.state
+    new = old if reducer is None else reducer(old, event)
+    if reducer is not None and type(new) is not rules.state:
+        raise wrong_return(reducer, rules.state.__name__, new)
+    names: AbstractSet[str] = new.model_fields_set if new is not old else frozenset()
+    given = {name: getattr(new, name) for name in sorted(names)}
+    if rules.order == "latest":
+        late = {name for name in names if name in row.set_by and row.set_by[name] > stamp}
+        if late:
+            kept = {name: value for name, value in given.items() if name not in late}
+            new = old.model_copy(update=kept)
+            names = frozenset(kept)
+    version = row.version + 1
+    changes = tuple(
+        Change(
+            version, stamp.time_ms, stamp.event_id, name, plain(getattr(old, name)), plain(getattr(new, name))
+        )
+        for name in sorted(names)
+        if getattr(old, name) != getattr(new, name)
+    )
+    history = [*row.changes, *changes]
+    surplus = len(history) - rules.history_limit
+    return Reduced(
+        row.with_(
+            state=touched(new, frozenset()),
+            version=version,
+            as_of_ms=max(row.as_of_ms, envelope.time_ms),
+            cause=Cause(envelope.id, envelope.type, envelope.source, envelope.time_ms),
+            set_by=row.set_by | dict.fromkeys(names, stamp) if names else row.set_by,
+            changes=history[surplus:] if surplus > 0 else history,
+            evicted=count_evicted(row, "changes", surplus) if surplus > 0 else row.evicted,
+        ),
+        changes,
+        given,
+    )
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON has it; the common types pass untouched."""
+    return value if value is None or isinstance(value, (str, int, float, bool)) else to_jsonable_python(value)
+
+
+def collect(rules: StateRules, row: AnyRow, envelope: Envelope, event: Event, now_ms: int | None) -> AnyRow:
+    """Put the event into the windows that take it, and let go of what no window can see any more."""
+    for window in rules.windows:
+        take = window.take.get(envelope.type)
+        item = None if take is None else take(event)
+        if item is None:
+            continue
+        entries = list(row.windows.get(window.name, ()))
+        insort(
+            entries,
+            WindowItem(envelope.time_ms, envelope.id, item.model_dump(mode="json")),
+            key=lambda e: e[:2],
+        )
+        kept = prune(entries, window, rules, row.as_of_ms if now_ms is None else now_ms)
+        surplus = len(kept) - window.limit
+        row = row.with_(
+            windows=row.windows | {window.name: kept[surplus:] if surplus > 0 else kept},
+            evicted=count_evicted(row, window.name, surplus) if surplus > 0 else row.evicted,
+        )
+    return row
+
+
+def prune(entries: list[WindowItem], window: WindowRules, rules: StateRules, now_ms: int) -> list[WindowItem]:
+    """The entries that an instant not older than the grace can still see."""
+    horizon_ms = now_ms - rules.grace_ms - window.within_ms
+    return entries if entries[0].time_ms > horizon_ms else [e for e in entries if e.time_ms > horizon_ms]
+
+
+def relate(rules: StateRules, row: AnyRow, envelope: Envelope, linked: Linked, now_ms: int | None) -> AnyRow:
+    """Note what a related entity says about itself; each field keeps what was said, by time, inside the grace."""
+    link = rules.links_in[linked.link]
+    held = dict(row.related.get(linked.link, {}))
+    if linked.removed:
+        held.pop(linked.key, None)
+        return row.with_(related=row.related | {linked.link: held})
+    fields = dict(held.get(linked.key, {}))
+    horizon_ms = (row.as_of_ms if now_ms is None else now_ms) - rules.grace_ms
+    for name, value in linked.fields.items():
+        said = list(fields.get(name, ()))
+        insort(said, FieldValue(envelope.time_ms, envelope.id, value), key=lambda entry: entry[:2])
+        # The newest value at or before the horizon is still true there; older ones are not asked for again.
+        first = max((i for i, entry in enumerate(said) if entry.time_ms <= horizon_ms), default=0)
+        fields[name] = said[first:]
+    held[linked.key] = fields
+    evicted = row.evicted
+    if len(held) > link.limit:
+        heard_ms, oldest = min((max(said[-1].time_ms for said in held[key].values()), key) for key in held)
+        # One source may run far ahead of another: what an instant inside the grace can still see stays.
+        if heard_ms <= horizon_ms:
+            del held[oldest]
+            evicted = count_evicted(row, linked.link, 1)
+    return row.with_(
+        related=row.related | {linked.link: held},
+        version=row.version + 1,
+        as_of_ms=max(row.as_of_ms, envelope.time_ms),
+        evicted=evicted,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LinkOut:
+    """A message to the entity `target:key`."""
+
+    target: str
+    key: str
+    linked: Linked
+
+
+def links(rules: StateRules, key: str, reduced: Reduced) -> tuple[AnyRow, list[LinkOut]]:
+    """What the linked entities must hear after an event, and the row that remembers whom it told."""
+    row, out = reduced.row, list[LinkOut]()
+    for link in rules.links_out:
+        target = getattr(row.state, link.on)
+        before = row.linked.get(link.name)
+        if before is not None and before != target:
+            out.append(LinkOut(link.target, before, Linked(link=link.name, key=key, fields={}, removed=True)))
+        if target is None:
+            row = row.with_(linked={name: to for name, to in row.linked.items() if name != link.name})
+            continue
+        carried = link.carries.model_fields
+        if before != target:
+            fields = {name: plain(getattr(row.state, name)) for name in carried}
+            row = row.with_(linked=row.linked | {link.name: target})
+        else:
+            fields = {name: plain(value) for name, value in reduced.given.items() if name in carried}
+        if fields:
+            out.append(LinkOut(link.target, target, Linked(link=link.name, key=key, fields=fields)))
+    return row, out

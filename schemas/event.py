@@ -1,0 +1,139 @@
+"""One immutable fact: the body a pipeline author declares, and the CloudEvents envelope that carries it.
+
+On Kafka an event is CloudEvents 1.0 binary mode: attributes are `ce_*` headers, the value is the JSON body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+from schemas.times import parse_rfc3339, rfc3339
+
+Headers = Sequence[tuple[str, bytes]]
+
+CLOCK = "midstream.clock"
+LINKED = "midstream.linked"
+ANSWERED = "midstream.review.answered"
+
+
+class Event(BaseModel):
+    """Base of every event body. Declare a subclass with its CloudEvents type:
+
+        class Departed(Event, type="flight.departed"):
+            flight_id: str
+            delay_min: int
+
+    Strict: a string is not a number, an unknown field is refused, NaN and infinity are refused.
+    """
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+    event_type: ClassVar[str] = ""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Remember the CloudEvents type given as `type=`."""
+        super().__pydantic_init_subclass__(**kwargs)
+        cls.event_type = kwargs.get("type", cls.event_type)
+
+    def __init_subclass__(cls, *, type: str = "", **kwargs: Any) -> None:
+        """Take `type=` out of the class arguments, so that pydantic does not read it as configuration."""
+        super().__init_subclass__(**kwargs)
+
+
+class Clock(BaseModel):
+    """How far a source of time has come: everything it will say up to `at_ms` has been said before this record."""
+
+    model_config = ConfigDict(frozen=True)
+
+    at_ms: int
+    # Who says so ("raw/0", "events/3", "wall/1"); a lane's time is the least of what its origins said.
+    origin: str
+    # How many origins of this rank there are: the lane waits for all of them.
+    origins: int
+    rank: int = 1
+    final: bool = False
+
+
+class Linked(BaseModel):
+    """What one entity tells another about itself: the carried fields that an event set, each with its time."""
+
+    model_config = ConfigDict(frozen=True)
+
+    link: str
+    key: str
+    fields: dict[str, Any]
+    removed: bool = False
+
+
+class Answered(BaseModel):
+    """A person's answer to a review."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    review_id: str
+    approve: bool
+    by: str
+    note: str = ""
+
+
+@dataclass(slots=True, frozen=True)
+class Envelope:
+    """An event as a lane sees it: who said what about whom, when."""
+
+    id: str
+    type: str
+    source: str
+    time_ms: int
+    # The entity that owns the fact ("flight:2013-02-08-UA1545-EWR"), also on copies for other entities.
+    subject: str
+    data: bytes
+    # Wall time at which the raw record that caused this reached Kafka: data, carried along to measure latency.
+    ingested_ms: int = 0
+    traceparent: str | None = None
+
+    @property
+    def trigger(self) -> str:
+        """What names this event as a cause: the id is unique only per subject."""
+        return f"{self.subject}/{self.id}"
+
+
+def envelope_headers(envelope: Envelope) -> list[tuple[str, bytes]]:
+    """The Kafka headers of `envelope` in CloudEvents binary mode; the value is `envelope.data`."""
+    headers = [
+        ("ce_specversion", b"1.0"),
+        ("ce_id", envelope.id.encode()),
+        ("ce_type", envelope.type.encode()),
+        ("ce_source", envelope.source.encode()),
+        ("ce_time", rfc3339(envelope.time_ms).encode()),
+        ("ce_subject", envelope.subject.encode()),
+        ("content-type", b"application/json"),
+        ("ms_ingested", b"%d" % envelope.ingested_ms),
+    ]
+    if envelope.traceparent is not None:
+        headers.append(("traceparent", envelope.traceparent.encode()))
+    return headers
+
+
+def read_envelope(headers: Iterable[tuple[str, bytes]], value: bytes) -> Envelope:
+    """The envelope that `envelope_headers` wrote. Only for topics that Midstream writes itself.
+
+    Raises:
+        KeyError, ValueError: a header is missing or unreadable, so somebody else wrote to an internal topic.
+    """
+    found = dict(headers)
+    trace = found.get("traceparent")
+    return Envelope(
+        id=found["ce_id"].decode(),
+        type=found["ce_type"].decode(),
+        source=found["ce_source"].decode(),
+        time_ms=parse_rfc3339(found["ce_time"].decode()),
+        subject=found["ce_subject"].decode(),
+        data=value,
+        ingested_ms=int(found["ms_ingested"]),
+        traceparent=None if trace is None else trace.decode(),
+    )

@@ -1,0 +1,157 @@
+"""What we know of one entity: the typed state and everything that explains it, bounded, as one row.
+
+A row is the value of `<entity>.changelog` and of the lane's RocksDB. Every list in it has a declared bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set as AbstractSet
+from typing import Any, Generic, NamedTuple, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class State(BaseModel):
+    """Base of an entity's state. Fields need defaults: a state exists before its first event."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+    def evolve(self, **changes: Any) -> Self:
+        """A validated copy with `changes`; the row remembers exactly these fields as set by the event.
+
+        Raises:
+            pydantic.ValidationError: a value has the wrong type or the field does not exist.
+        """
+        values = self.__dict__ | changes
+        new: Self = self.__pydantic_validator__.validate_python(values)
+        return touched(new, self.model_fields_set | changes.keys())
+
+
+StateT = TypeVar("StateT", bound=State)
+
+
+def touched(state: StateT, names: AbstractSet[str]) -> StateT:
+    """Mark `names` as the fields that `state` was given, in place, and return it.
+
+    Pydantic's own record of fields that were set is what tells a reducer's changes from what was there before;
+    `latest` order needs it, because an event may set a field to the value it already had.
+    """
+    object.__setattr__(state, "__pydantic_fields_set__", set(names))
+    return state
+
+
+class Stamp(NamedTuple):
+    """When, and by which event: the order of two facts. The event id breaks ties of event time."""
+
+    time_ms: int
+    event_id: str
+
+
+class Change(NamedTuple):
+    """One field of one entity, from old to new."""
+
+    version: int
+    time_ms: int
+    event_id: str
+    field: str
+    old: Any
+    new: Any
+
+
+class Cause(NamedTuple):
+    """The event that made the row what it is."""
+
+    event_id: str
+    type: str
+    source: str
+    time_ms: int
+
+
+class Seen(NamedTuple):
+    """An event id the row remembers: a second one is a duplicate, or a conflict when the body differs."""
+
+    time_ms: int
+    fingerprint: int
+
+
+class WindowItem(NamedTuple):
+    """One entry of a window, in event-time order."""
+
+    time_ms: int
+    event_id: str
+    value: Any
+
+
+class FieldValue(NamedTuple):
+    """What a related entity said of one of its fields at one time."""
+
+    time_ms: int
+    event_id: str
+    value: Any
+
+
+class Timer(BaseModel):
+    """A moment in event time at which a decision is looked at."""
+
+    due_ms: int
+    # The instant the decision is about; `due_ms` is later by the time the decision waits for late facts.
+    at_ms: int
+    decision: str
+    trigger: str
+    event_id: str = ""
+    event_type: str = ""
+    data: str = ""
+    # "settle": once; "every": armed again while the row's windows hold anything; "review": a deadline.
+    kind: str
+
+
+class OpenReview(BaseModel):
+    """A proposal that waits for a person."""
+
+    decision_id: str
+    decision: str
+    at_ms: int
+    deadline_ms: int | None
+    verdict: dict[str, Any]
+    context: dict[str, Any]
+    route: str
+    trigger: str
+    event_id: str
+
+
+class Row(BaseModel, Generic[StateT]):
+    """One entity: state, version and what explains them."""
+
+    state: StateT
+    schema_version: int = 1
+    version: int = 0
+    as_of_ms: int = 0
+    cause: Cause | None = None
+    set_by: dict[str, Stamp] = Field(default_factory=dict)
+    changes: list[Change] = Field(default_factory=list)
+    seen: dict[str, Seen] = Field(default_factory=dict)
+    # Events at or before this time that are not in `seen` may be forgotten duplicates: they are refused.
+    seen_floor_ms: int | None = None
+    windows: dict[str, list[WindowItem]] = Field(default_factory=dict)
+    related: dict[str, dict[str, dict[str, list[FieldValue]]]] = Field(default_factory=dict)
+    linked: dict[str, str] = Field(default_factory=dict)
+    timers: dict[str, Timer] = Field(default_factory=dict)
+    reviews: dict[str, OpenReview] = Field(default_factory=dict)
+    # Facts that this row judged as their owner: new ones, and ones it had seen before.
+    admitted: int = 0
+    duplicates: int = 0
+    # How much each bound has thrown away since the row exists: bounds are visible.
+    evicted: dict[str, int] = Field(default_factory=dict)
+
+    def with_(self, **changes: Any) -> Self:
+        """A shallow copy with `changes`, unvalidated: for the pure core, which only puts typed values in."""
+        new = object.__new__(type(self))
+        object.__setattr__(new, "__dict__", self.__dict__ | changes)
+        object.__setattr__(new, "__pydantic_fields_set__", self.__pydantic_fields_set__)
+        object.__setattr__(new, "__pydantic_extra__", None)
+        object.__setattr__(new, "__pydantic_private__", None)
+        return new
+
+    def next_due_ms(self) -> int | None:
+        """When the row's earliest timer is due."""
+        return min((timer.due_ms for timer in self.timers.values()), default=None)

@@ -1,0 +1,1 @@
+"""The `midstream` commands, one module for each group."""

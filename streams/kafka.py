@@ -1,0 +1,127 @@
+"""The door to aiokafka: settings in, clients out, each as the part of the flow that asks for it needs it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import TopicAlreadyExistsError, for_code
+from aiokafka.producer import sender
+
+from streams.topics import MAX_RECORD_BYTES, Topic
+
+# How long aiokafka waits while the broker still writes the previous transaction's markers. Its own 20 ms are
+# most of a small transaction's 25 ms; at 1 ms a transaction takes 4 to 6 (measured on one node).
+sender.BACKOFF_OVERRIDE = 0.001
+
+# Room for the largest record that Kafka lets in, and its headers.
+MAX_REQUEST_BYTES = MAX_RECORD_BYTES + (1 << 20)
+
+
+def transactional_producer(
+    clients: Mapping[str, Any], name: str, timeout_ms: int, batch_bytes: int
+) -> AIOKafkaProducer:
+    """A producer whose transactional id is `name`; starting it fences every other one of that name."""
+    return AIOKafkaProducer(
+        **clients,
+        transactional_id=name,
+        acks="all",
+        linger_ms=0,
+        max_batch_size=batch_bytes,
+        max_request_size=MAX_REQUEST_BYTES,
+        compression_type="lz4",
+        transaction_timeout_ms=timeout_ms,
+        request_timeout_ms=30_000,
+    )
+
+
+def plain_producer(clients: Mapping[str, Any]) -> AIOKafkaProducer:
+    """An idempotent producer for what stands outside a lane: publishers, reviewers, redrive."""
+    return AIOKafkaProducer(
+        **clients,
+        acks="all",
+        enable_idempotence=True,
+        linger_ms=5,
+        max_batch_size=256 << 10,
+        max_request_size=MAX_REQUEST_BYTES,
+        compression_type="lz4",
+    )
+
+
+@asynccontextmanager
+async def reader(
+    clients: Mapping[str, Any], partitions: Sequence[TopicPartition]
+) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer without a group that reads `partitions`, committed records only, from the beginning."""
+    consumer = AIOKafkaConsumer(
+        **clients,
+        group_id=None,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
+        max_partition_fetch_bytes=8 << 20,
+        fetch_max_bytes=64 << 20,
+        fetch_max_wait_ms=100,
+    )
+    await consumer.start()
+    try:
+        consumer.assign(list(partitions))
+        await consumer.seek_to_beginning(*partitions)
+        yield consumer
+    finally:
+        await consumer.stop()
+
+
+@asynccontextmanager
+async def admin(clients: Mapping[str, Any]) -> AsyncIterator[AIOKafkaAdminClient]:
+    """An admin client."""
+    client = AIOKafkaAdminClient(**clients)
+    await client.start()
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+async def create_topics(
+    clients: Mapping[str, Any], prefix: str, wanted: Sequence[Topic], partitions: int, replication: int
+) -> list[str]:
+    """Create those of `wanted` that do not exist yet; returns the names of the new ones.
+
+    Raises:
+        aiokafka.errors.KafkaError: the cluster refused one.
+    """
+    new = [
+        NewTopic(f"{prefix}.{topic.role}", partitions, replication, topic_configs=dict(topic.config))
+        for topic in wanted
+    ]
+    made = []
+    async with admin(clients) as client:
+        existing = set(await client.list_topics())
+        missing = [topic for topic in new if topic.name not in existing]
+        if missing:
+            response = await client.create_topics(missing)
+            for name, code, *detail in response.topic_errors:
+                error = for_code(code)
+                if error is not TopicAlreadyExistsError and code != 0:
+                    raise error(f"{name}: {detail[0] if detail else ''}")
+                made.append(name)
+    return made
+
+
+async def cluster_id(clients: Mapping[str, Any]) -> str:
+    """The cluster's own id: local databases of one cluster are of no use to another."""
+    async with admin(clients) as client:
+        found = await client.describe_cluster()
+    return str(found["cluster_id"])
+
+
+async def partition_counts(clients: Mapping[str, Any], names: Sequence[str]) -> dict[str, int]:
+    """Topic → number of partitions, for those of `names` that exist."""
+    async with admin(clients) as client:
+        existing = set(await client.list_topics())
+        described = await client.describe_topics([name for name in names if name in existing])
+    return {str(topic["topic"]): len(topic["partitions"]) for topic in described}

@@ -1,0 +1,295 @@
+"""The kernel: one stage on one source partition with its own transactional producer; one poll, one batch, one
+transaction. Batches of records come in; rows, outputs and the source offset go out together or not at all.
+
+Exactly once rests on five rules:
+
+1. Opening a lane fences whoever had it before: `InitProducerId` for `<pipeline>.<topic>.<partition>` bumps the
+   producer epoch and ends the open transaction. Only then are the changelog and the committed offset read.
+2. Everything a batch causes is in one transaction: outputs, changelog rows, the source offset.
+3. Every send is awaited before the offsets are added; any failure ends the process without a commit.
+4. RocksDB hears of a row only after the commit, together with the changelog offset: it is always a committed
+   prefix, so a crash at any instant leaves at worst a database that is a little behind its changelog.
+5. Between batches nothing is uncommitted, so a revoked lane only has to finish the batch in flight.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from aiokafka import AIOKafkaProducer, TopicPartition
+
+from schemas.event import Clock
+from schemas.keys import partition_of
+from schemas.lane import WALL
+from schemas.record import NO_HEADERS, Out, Record
+from streams import records, topics
+from streams.exits import die
+from streams.kafka import transactional_producer
+from streams.metrics import Metrics
+from streams.plan import Plan
+from streams.restore import restore
+from streams.topology import EntityLane, Ingest, door_of
+from tables.entity import ChangedRow, Rows
+from tables.store import Store
+from tables.timers import Timers
+
+# Batches that wait for a lane. One is enough to compute while the next is fetched; more only adds latency.
+WAITING_BATCHES = 1
+# A producer batch on the wire; one transaction sends as many as it needs.
+WIRE_BATCH_BYTES = 900_000
+
+
+class Stage(Protocol):
+    """What a lane runs: pure, records in, records out."""
+
+    tally: Any
+
+    def batch(self, batch: Sequence[Record]) -> list[Out]:
+        """What `batch` becomes."""
+
+
+@dataclass(frozen=True)
+class LaneConfig:
+    """What every lane of a worker shares."""
+
+    plan: Plan
+    clients: Mapping[str, Any]
+    group: str
+    # Partitions of `events` and every topic behind it.
+    partitions: int
+    folder: Path
+    playback: bool
+    transaction_timeout_ms: int = 60_000
+    # A lane that has not finished its batch, or a restore its step, by then is stuck.
+    stuck_s: float = 90.0
+
+
+class Sent(NamedTuple):
+    """A wire batch on its way: its topic, its number of records, and what Kafka will acknowledge."""
+
+    topic: str
+    records: int
+    future: asyncio.Future[Any]
+
+
+class Lane:
+    """One stage on one source partition."""
+
+    def __init__(self, config: LaneConfig, role: str, partition: int, metrics: Metrics) -> None:
+        """Describe the lane; `open` starts it.
+
+        Args:
+            config: what the worker's lanes share.
+            role: `topics.RAW` or `topics.EVENTS`.
+            partition: the source partition.
+            metrics: where what was committed is counted.
+        """
+        self.config, self.role, self.partition, self.metrics = config, role, partition, metrics
+        self.name = f"{config.plan.name}.{role}.{partition}"
+        self.source = TopicPartition(topics.topic_name(config.plan, role), partition)
+        self.queue: asyncio.Queue[Sequence[Record] | Clock] = asyncio.Queue(WAITING_BATCHES)
+        self.store: Store | None = None
+        self.rows: Rows | None = None
+        self.timers: Timers | None = None
+        self.ticked_ms = 0
+        self._runner: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """1 fence, 2 restore, 3 run. The caller seeks the source to the committed offset afterwards."""
+        # 1. From here on a predecessor that still lives can change nothing.
+        self.producer = transactional_producer(
+            self.config.clients, self.name, self.config.transaction_timeout_ms, WIRE_BATCH_BYTES
+        )
+        await self.producer.start()
+        # 2. The rows are the committed prefix, whatever the local database missed.
+        self.stage: Stage = await self._stage()
+        # 3. Batches may come.
+        self._runner = asyncio.create_task(self._run(), name=self.name)
+        self._runner.add_done_callback(self._ended)
+        self.metrics.lane_state(self.name, "running")
+
+    async def _stage(self) -> Stage:
+        plan, partitions = self.config.plan, self.config.partitions
+        if self.role == topics.RAW:
+            return Ingest(plan, door_of(plan, self.config.playback), partitions)
+        self.metrics.lane_state(self.name, "restoring")
+        self.store = await asyncio.to_thread(Store, self.config.folder / f"{self.role}-{self.partition}")
+        changelogs = [topics.topic_name(plan, topics.changelog(name)) for name in (*plan.entities, "lane")]
+        self.offsets = await restore(
+            self.config.clients, self.store, changelogs, self.partition, self.config.stuck_s, self.metrics
+        )
+        self.rows = Rows({name: entity.state for name, entity in plan.entities.items()}, self.store.get)
+        self.timers = Timers(self.store.timers())
+        return EntityLane(plan, self.partition, partitions, self.rows, self.timers, self.config.playback)
+
+    def _ended(self, runner: asyncio.Task[None]) -> None:
+        error = None if runner.cancelled() else runner.exception()
+        if error is not None:
+            die(f"lane {self.name}: {type(error).__name__}: {error}", error)
+
+    async def _run(self) -> None:
+        while True:
+            item = await self.queue.get()
+            started = time.monotonic()
+            async with asyncio.timeout(self.config.stuck_s):
+                await self._commit(item)
+            self.metrics.committed(self.name, time.monotonic() - started)
+            self.queue.task_done()
+
+    async def _commit(self, item: Sequence[Record] | Clock) -> None:
+        """One batch, one transaction: 1 compute, 2 begin and send, 3 await, 4 offset, 5 commit, 6 store."""
+        # 1. Pure: no await until the outputs are complete.
+        if isinstance(item, Clock):
+            outs = [records.clock(item, self.partition, item.at_ms)]
+        else:
+            outs = self._compute(item)
+        changed = [] if self.rows is None else self.rows.drain()
+        # 2. Everything into one transaction.
+        await self.producer.begin_transaction()
+        sent = await self._send(outs, changed)
+        # 3. A send that fails ends the process: the transaction is never committed with a hole.
+        acknowledged = await asyncio.gather(*(wire.future for wire in sent))
+        # 4. The offset moves in the same transaction.
+        if not isinstance(item, Clock):
+            offsets = {self.source: item[-1].offset + 1}
+            await self.producer.send_offsets_to_transaction(offsets, self.config.group)
+        # 5. From here on it has happened.
+        await self.producer.commit_transaction()
+        # 6. Only now may the database know.
+        if self.store is not None and changed:
+            # Kafka acknowledges the offset of a wire batch's first record.
+            heads = {
+                wire.topic: done.offset + wire.records for wire, done in zip(sent, acknowledged, strict=True)
+            }
+            for topic in self.offsets:
+                self.offsets[topic] = max(self.offsets[topic], heads.get(topic, 0))
+            self.store.write(changed, self.offsets)
+        if not isinstance(item, Clock):
+            self.metrics.batch(self.role, item, outs, self.stage.tally)
+
+    def _compute(self, batch: Sequence[Record]) -> list[Out]:
+        """Run the stage with the cyclic collector off: a batch makes many objects and hardly a cycle."""
+        gc.disable()
+        try:
+            return self.stage.batch(batch)
+        finally:
+            gc.enable()
+
+    async def _send(self, outs: Iterable[Out], changed: Iterable[ChangedRow]) -> list[Sent]:
+        """Append every record to the transaction, packed per topic and partition; order within each is kept."""
+        packed: dict[tuple[str, int], list[Out]] = {}
+        plan, partitions = self.config.plan, self.config.partitions
+        for out in outs:
+            partition = out.partition
+            if partition is None:
+                partition = (
+                    self.partition % partitions if out.key is None else partition_of(out.key, partitions)
+                )
+            packed.setdefault((topics.topic_name(plan, out.topic), partition), []).append(out)
+        for row in changed:
+            topic = topics.topic_name(plan, topics.changelog(row.entity))
+            headers = NO_HEADERS if row.due_ms is None else [("ms_due", b"%d" % row.due_ms)]
+            packed.setdefault((topic, self.partition), []).append(Out(topic, row.key, row.value, headers))
+        sent = []
+        for (topic, partition), waiting in packed.items():
+            for batch in wire_batches(self.producer, waiting):
+                future = await self.producer.send_batch(batch, topic, partition=partition)
+                sent.append(Sent(topic, batch.record_count(), future))
+        return sent
+
+    async def submit(self, batch: Sequence[Record]) -> None:
+        """Hand the lane its next batch; waits while it is busy (that is the back-pressure)."""
+        await self.queue.put(batch)
+
+    async def tick(self, now_ms: int) -> None:
+        """Append a wall-clock record to the lane's own partition if a timer is due and none is on its way."""
+        if self.timers is None or self.rows is None:
+            return
+        due_ms = self.timers.next_due_ms()
+        heard_ms = self.rows.lane(str(self.partition)).now_ms.get(WALL, 0)
+        if due_ms is None or due_ms > now_ms or self.ticked_ms > heard_ms:
+            return
+        self.ticked_ms = now_ms
+        await self.queue.put(Clock(at_ms=now_ms, origin=f"wall/{self.partition}", origins=1, rank=WALL))
+
+    async def close(self) -> None:
+        """Finish what was handed over, then let go of producer and database."""
+        if self._runner is not None:
+            async with asyncio.timeout(self.config.stuck_s):
+                await self.queue.join()
+            self._runner.cancel()
+        if hasattr(self, "producer"):
+            await self.producer.stop()
+        if self.store is not None:
+            await asyncio.to_thread(self.store.close)
+        self.metrics.lane_state(self.name, "closed")
+
+
+def wire_batches(producer: AIOKafkaProducer, outs: Sequence[Out]) -> Iterable[Any]:
+    """`outs` in as few producer batches as they need."""
+    batch = producer.create_batch()
+    for out in outs:
+        if batch.append(key=out.key, value=out.value, timestamp=None, headers=out.headers) is None:
+            batch.close()
+            yield batch
+            batch = producer.create_batch()
+            batch.append(key=out.key, value=out.value, timestamp=None, headers=out.headers)
+    batch.close()
+    yield batch
+
+
+class Lanes:
+    """The lanes of one worker: opened on assignment, closed on revocation."""
+
+    def __init__(self, config: LaneConfig, metrics: Metrics) -> None:
+        """Hold no lane yet."""
+        self.config, self.metrics = config, metrics
+        self.open_lanes: dict[tuple[str, int], Lane] = {}
+        self._roles = {topics.topic_name(config.plan, role): role for role in (topics.RAW, topics.EVENTS)}
+        # Assignments and revocations follow each other; they never overlap.
+        self._turn = asyncio.Lock()
+        self._ticker: asyncio.Task[None] | None = None
+
+    async def assign(self, partitions: Iterable[tuple[str, int]]) -> None:
+        """Open the lanes of `partitions` (topic, number); all are fenced and restored when this returns."""
+        async with self._turn:
+            lanes = [
+                Lane(self.config, self._roles[topic], number, self.metrics)
+                for topic, number in sorted(partitions)
+                if topic in self._roles and (topic, number) not in self.open_lanes
+            ]
+            async with asyncio.timeout(None if not lanes else 10 * self.config.stuck_s):
+                await asyncio.gather(*(lane.open() for lane in lanes))
+            for lane in lanes:
+                self.open_lanes[lane.source.topic, lane.partition] = lane
+            # What start-up made lives as long as the process: the collector need not look at it again.
+            gc.collect()
+            gc.freeze()
+            if self._ticker is None and not self.config.playback:
+                self._ticker = asyncio.create_task(self._tick(), name="ticker")
+
+    async def revoke(self) -> None:
+        """Finish the batches in flight and close every lane."""
+        async with self._turn:
+            lanes = list(self.open_lanes.values())
+            self.open_lanes.clear()
+            await asyncio.gather(*(lane.close() for lane in lanes))
+
+    async def submit(self, topic: str, partition: int, batch: Sequence[Record]) -> None:
+        """Hand a fetched batch to its lane; one for a lane that was revoked meanwhile is dropped, uncommitted."""
+        lane = self.open_lanes.get((topic, partition))
+        if lane is not None:
+            await lane.submit(batch)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            now_ms = time.time_ns() // 1_000_000
+            for lane in list(self.open_lanes.values()):
+                await lane.tick(now_ms)

@@ -1,0 +1,170 @@
+"""A worker process: a plan and a Kafka come in, Faust agents over lanes run until a signal ends them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import faust
+import mode.loop
+from faust.app.base import BootStrategy
+from faust.types import StreamT
+
+from streams import kafka, topics
+from streams.exits import die
+from streams.lanes import LaneConfig, Lanes
+from streams.metrics import Metrics
+from streams.plan import Plan
+from streams.signatures import PipelineError
+from streams.transport import BatchSchema, BatchTransport
+
+# A crashed worker's partitions move on after this; a rebalance pauses everybody for less.
+SESSION_TIMEOUT_S = 10.0
+HEARTBEAT_S = 3.0
+LAG_INTERVAL_S = 0.5
+
+
+@dataclass(frozen=True)
+class WorkerConfig:
+    """Where one worker process reads, keeps and shows what it does."""
+
+    clients: Mapping[str, Any]
+    # Local databases; a folder per cluster and pipeline is made in it.
+    home: Path
+    playback: bool = False
+    metrics_port: int | None = None
+    # A fixed name makes a restart keep its partitions (static membership).
+    instance: str | None = None
+
+
+class LaneBoot(BootStrategy):
+    """Faust without its producer and web server: lanes produce, and metrics have a port of their own."""
+
+    enable_kafka_producer = False
+    enable_web = False
+
+
+class LaneApp(faust.App):
+    """A Faust app that boots without what the lanes replace."""
+
+    BootStrategy = LaneBoot
+
+
+async def lane_config(plan: Plan, config: WorkerConfig) -> LaneConfig:
+    """Look at the cluster: its id and the pipeline's topics.
+
+    Raises:
+        PipelineError: a topic is missing, or one behind `events` has another number of partitions.
+    """
+    names = {topic.role: topics.topic_name(plan, topic.role) for topic in topics.topics(plan)}
+    counts = await kafka.partition_counts(config.clients, list(names.values()))
+    missing = [name for name in names.values() if name not in counts]
+    if missing:
+        raise PipelineError(f"{plan.name}: no topic {missing[0]}. Create them with: midstream topics create.")
+    partitions = counts[names[topics.EVENTS]]
+    for role, name in names.items():
+        if role != topics.RAW and counts[name] != partitions:
+            raise PipelineError(
+                f"{name} has {counts[name]} partitions, {names[topics.EVENTS]} has {partitions}. An entity's records "
+                f"must share a partition number; recreate the topic with {partitions}."
+            )
+    folder = config.home / await kafka.cluster_id(config.clients) / plan.name
+    return LaneConfig(plan, config.clients, plan.name, partitions, folder, config.playback)
+
+
+def build(plan: Plan, config: WorkerConfig, lanes: Lanes) -> faust.App:
+    """The Faust app: which agent reads which topic, and when lanes open and close."""
+    app = LaneApp(
+        plan.name,
+        broker=f"kafka://{str(config.clients['bootstrap_servers']).replace(',', ';')}",
+        store="memory://",
+        datadir=str(config.home / "faust"),
+        topic_disable_leader=True,
+        topic_allow_declare=False,
+        broker_session_timeout=SESSION_TIMEOUT_S,
+        broker_heartbeat_interval=HEARTBEAT_S,
+        broker_max_poll_interval=600.0,
+        consumer_group_instance_id=config.instance,
+        stream_buffer_maxsize=4,
+        stream_wait_empty=False,
+        stream_recovery_delay=0.0,
+    )
+    app.transport = BatchTransport(app, config.clients, lanes.revoke)
+
+    def source(role: str) -> Any:
+        schema = BatchSchema(key_serializer="raw", value_serializer="raw")
+        return app.topic(topics.topic_name(plan, role), schema=schema, acks=False)
+
+    async def ingest(stream: StreamT[Any]) -> None:
+        """`raw` → `events`: see `streams.topology.Ingest`."""
+        await hand_over(stream, lanes)
+
+    async def entity(stream: StreamT[Any]) -> None:
+        """`events` → everything else: see `streams.topology.EntityLane`."""
+        await hand_over(stream, lanes)
+
+    app.agent(source(topics.RAW), name="ingest")(ingest)
+    app.agent(source(topics.EVENTS), name="entity")(entity)
+
+    # Sent after the assignment and before Faust seeks to the committed offsets: a lane is fenced first.
+    async def opened(*args: Any, **kwargs: Any) -> None:
+        try:
+            await lanes.assign((tp.topic, tp.partition) for tp in app.consumer.assignment())
+        except Exception as error:  # noqa: BLE001 - whatever it is, a lane that is not fenced must not run
+            die(f"{plan.name}: a lane could not be opened: {type(error).__name__}: {error}", error)
+
+    async def closing(*args: Any, **kwargs: Any) -> None:
+        await lanes.revoke()
+
+    app.on_rebalance_complete.connect(opened, weak=False)
+    app.on_before_shutdown.connect(closing, weak=False)
+    return app
+
+
+async def hand_over(stream: AsyncIterable[Any], lanes: Lanes) -> None:
+    """Give each polled batch to the lane of its partition."""
+    async for batch in stream:
+        await lanes.submit(batch[0].topic, batch[0].partition, batch)
+
+
+async def watch_lag(app: faust.App, lanes: Lanes, metrics: Metrics) -> None:
+    """Show how many records each lane has yet to read."""
+    while True:
+        await asyncio.sleep(LAG_INTERVAL_S)
+        thread = getattr(app.consumer, "_thread", None)
+        if thread is None or thread._consumer is None:
+            continue
+        for tp, (position, last) in thread.positions().items():
+            lane = lanes.open_lanes.get((tp.topic, tp.partition))
+            if lane is not None:
+                metrics.lag.labels(lane.name).set(max(0, last - position))
+
+
+def run_worker(plan: Plan, config: WorkerConfig) -> None:
+    """Run one worker until SIGINT or SIGTERM; it then finishes the batches in flight and leaves the group.
+
+    Raises:
+        PipelineError: topics are missing or do not fit.
+        aiokafka.errors.KafkaError: Kafka cannot be reached.
+    """
+    mode.loop.use("uvloop")
+    (config.home / "faust").mkdir(parents=True, exist_ok=True)
+    metrics = Metrics()
+    lane = asyncio.run(lane_config(plan, config))
+    if config.metrics_port is not None:
+        metrics.serve(config.metrics_port)
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    lanes = Lanes(lane, metrics)
+    app = build(plan, config, lanes)
+
+    async def watching() -> None:
+        await watch_lag(app, lanes, metrics)
+
+    app.task(watching)
+    worker = faust.Worker(app, loop=loop, loglevel=logging.WARNING, quiet=True, redirect_stdouts=False)
+    worker.execute_from_commandline()

@@ -1,0 +1,1 @@
+"""What survives a restart: entity rows on RocksDB and their changelog, snapshots in DuckDB."""

@@ -1,0 +1,106 @@
+"""A lane's rows: keys in, live rows out, and after a batch the bytes of every row that changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, TypeAdapter
+
+from schemas.keys import entity_key
+from schemas.lane import ENTITY, LaneRow
+from schemas.row import Row, State, touched
+
+# Rows kept decoded between batches. At a few kB a row this is some hundred MB at most.
+LIVE_ROWS = 100_000
+
+Read = Callable[[bytes], bytes | None]
+
+
+class ChangedRow(NamedTuple):
+    """One row after a batch, encoded once, and when its next timer is due (before and after)."""
+
+    entity: str
+    key: bytes
+    value: bytes
+    due_ms: int | None
+    was_due_ms: int | None
+
+
+class Rows:
+    """The rows of one lane: decoded once, kept live, encoded once per batch in which they changed."""
+
+    def __init__(self, states: Mapping[str, type[State]], read: Read, live: int = LIVE_ROWS) -> None:
+        """Hold rows of the given entities.
+
+        Args:
+            states: entity → its state model.
+            read: row key → stored bytes or None; RocksDB in a worker, a dict's `get` in a test.
+            live: how many decoded rows are kept between batches.
+        """
+        self._read = read
+        self._limit = live
+        self._states = states
+        self._codecs: dict[str, TypeAdapter[Any]] = {
+            name: TypeAdapter(Row[state])
+            for name, state in states.items()  # type: ignore[valid-type]
+        }
+        self._codecs[ENTITY] = TypeAdapter(LaneRow)
+        self._live: dict[bytes, Any] = {}
+        # Changed in this batch: row key → entity, and the due time it had before.
+        self._dirty: dict[bytes, tuple[str, int | None]] = {}
+
+    def get(self, entity: str, key: str) -> Row[State]:
+        """The row of `entity:key`; a new one when there is none yet."""
+        row_key = entity_key(entity, key).encode()
+        row: Row[State] | None = self._live.get(row_key)
+        if row is None:
+            stored = self._read(row_key)
+            if stored is None:
+                state = self._states[entity]
+                row = Row[state](state=state())  # type: ignore[valid-type]
+            else:
+                row = self._codecs[entity].validator.validate_json(stored)
+                touched(row.state, frozenset())
+            self._live[row_key] = row
+        return row
+
+    def put(self, entity: str, key: str, row: Row[State]) -> None:
+        """Replace the row of `entity:key`."""
+        row_key = entity_key(entity, key).encode()
+        if row_key not in self._dirty:
+            before: Row[State] | None = self._live.get(row_key)
+            self._dirty[row_key] = (entity, None if before is None else before.next_due_ms())
+        self._live[row_key] = row
+
+    def lane(self, key: str) -> LaneRow:
+        """The lane's own row."""
+        row_key = entity_key(ENTITY, key).encode()
+        row: LaneRow | None = self._live.get(row_key)
+        if row is None:
+            stored = self._read(row_key)
+            row = LaneRow() if stored is None else LaneRow.model_validate_json(stored)
+            self._live[row_key] = row
+        return row
+
+    def put_lane(self, key: str, row: LaneRow) -> None:
+        """Replace the lane's own row."""
+        row_key = entity_key(ENTITY, key).encode()
+        self._dirty.setdefault(row_key, (ENTITY, None))
+        self._live[row_key] = row
+
+    def drain(self) -> list[ChangedRow]:
+        """The rows that changed since the last call, encoded; live rows beyond the limit are let go."""
+        changed = []
+        for row_key, (entity, was_due_ms) in self._dirty.items():
+            row: BaseModel = self._live[row_key]
+            due_ms = row.next_due_ms() if isinstance(row, Row) else None
+            changed.append(
+                ChangedRow(entity, row_key, self._codecs[entity].serializer.to_json(row), due_ms, was_due_ms)
+            )
+        self._dirty.clear()
+        if len(self._live) > self._limit:
+            # Oldest first: a dict keeps the order in which rows were first read.
+            for row_key in list(self._live)[: len(self._live) - self._limit // 2]:
+                del self._live[row_key]
+        return changed
