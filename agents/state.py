@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Callable, Iterator, Mapping
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -56,8 +55,8 @@ class StateRules:
     links_out: tuple[LinkRules, ...] = ()
     links_in: Mapping[str, LinkRules] = field(default_factory=dict)
     dedupe_within_ms: int = 7 * 24 * 3600 * 1000
-    dedupe_limit: int = 32
-    history_limit: int = 20
+    dedupe_limit: int = 16
+    history_limit: int = 5
     # How late an event may come and still be right in windows and relations as of an earlier instant.
     grace_ms: int = 3600 * 1000
 
@@ -74,7 +73,7 @@ class Reduced:
     """What one event did to a row."""
 
     row: AnyRow
-    changes: tuple[Change, ...]
+    change: Change | None
     # The fields the event set, with their values, whether or not a newer event had set them already.
     given: Mapping[str, Any]
 
@@ -131,42 +130,42 @@ def reduce(rules: StateRules, row: AnyRow, envelope: Envelope, event: Event) -> 
     Order `latest`: each field keeps the value of the newest event that set it (ties: the greater event id), so
     any arrival order of events that only set fields gives the same state. A reducer that computes a field from
     its old value needs order `arrival`, or a window.
+
+    Raises:
+        WrongReturn: the reducer returned something else than the declared state.
     """
-    stamp = Stamp(envelope.time_ms, envelope.id)
     reducer = rules.reducers.get(envelope.type)
     old = row.state
     new = old if reducer is None else reducer(old, event)
     if reducer is not None and type(new) is not rules.state:
         raise wrong_return(reducer, rules.state.__name__, new)
-    names: AbstractSet[str] = new.model_fields_set if new is not old else frozenset()
-    given = {name: getattr(new, name) for name in sorted(names)}
-    if rules.order == "latest":
-        late = {name for name in names if name in row.set_by and row.set_by[name] > stamp}
-        if late:
-            kept = {name: value for name, value in given.items() if name not in late}
+    before, after = old.__dict__, new.__dict__
+    given = {} if new is old else {name: after[name] for name in sorted(new.model_fields_set)}
+    kept, set_by = given, row.set_by
+    if rules.order == "latest" and given:
+        stamp = Stamp(envelope.time_ms, envelope.id)
+        kept = {name: value for name, value in given.items() if name not in set_by or set_by[name] <= stamp}
+        set_by = set_by | dict.fromkeys(kept, stamp)
+        if len(kept) < len(given):
             new = old.model_copy(update=kept)
-            names = frozenset(kept)
     version = row.version + 1
-    changes = tuple(
-        Change(
-            version, stamp.time_ms, stamp.event_id, name, plain(getattr(old, name)), plain(getattr(new, name))
-        )
-        for name in sorted(names)
-        if getattr(old, name) != getattr(new, name)
-    )
-    history = [*row.changes, *changes]
-    surplus = len(history) - rules.history_limit
+    fields = {
+        name: (plain(before[name]), plain(value)) for name, value in kept.items() if before[name] != value
+    }
+    change = Change(version, envelope.time_ms, envelope.id, fields) if fields else None
+    history = row.changes if change is None else [*row.changes[-rules.history_limit + 1 :], change]
+    forgotten = len(row.changes) + 1 - len(history) if change is not None else 0
     return Reduced(
         row.with_(
             state=touched(new, frozenset()),
             version=version,
             as_of_ms=max(row.as_of_ms, envelope.time_ms),
             cause=Cause(envelope.id, envelope.type, envelope.source, envelope.time_ms),
-            set_by=row.set_by | dict.fromkeys(names, stamp) if names else row.set_by,
-            changes=history[surplus:] if surplus > 0 else history,
-            evicted=count_evicted(row, "changes", surplus) if surplus > 0 else row.evicted,
+            set_by=set_by,
+            changes=history,
+            evicted=count_evicted(row, "changes", forgotten) if forgotten else row.evicted,
         ),
-        changes,
+        change,
         given,
     )
 

@@ -48,14 +48,12 @@ class Stamp(NamedTuple):
 
 
 class Change(NamedTuple):
-    """One field of one entity, from old to new."""
+    """What one event changed: field → (old, new)."""
 
     version: int
     time_ms: int
     event_id: str
-    field: str
-    old: Any
-    new: Any
+    fields: dict[str, tuple[Any, Any]]
 
 
 class Cause(NamedTuple):
@@ -154,4 +152,4 @@ class Row(BaseModel, Generic[StateT]):
 
     def next_due_ms(self) -> int | None:
         """When the row's earliest timer is due."""
-        return min((timer.due_ms for timer in self.timers.values()), default=None)
+        return min(timer.due_ms for timer in self.timers.values()) if self.timers else None

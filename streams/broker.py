@@ -1,21 +1,16 @@
 """The embedded broker: a data folder -> a real Apache Kafka, one KRaft node, answering on loopback.
 
-`start` walks: jars and Java -> ports -> configuration -> format (once) -> process -> ready. What is in the folder
-survives everything; what it holds is listed in `broker_folder`.
+`Broker.start` walks: jars and Java -> ports -> configuration -> format (once) -> process -> ready. What is in the
+folder survives everything; its files are listed in `broker_folder`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import shlex
-import shutil
 import subprocess
 import time
-import uuid
-from base64 import urlsafe_b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -30,9 +25,14 @@ from streams.broker_folder import (
     ProcessRecord,
     choose_ports,
     disk_errors,
-    log_properties,
-    server_properties,
-    write_whole,
+)
+from streams.broker_launch import (
+    format_once,
+    java_command,
+    require_space,
+    server_command,
+    sole_start,
+    write_configuration,
 )
 from streams.broker_log import failure
 from streams.broker_process import (
@@ -44,14 +44,12 @@ from streams.broker_process import (
     spawn,
     started_at,
 )
-from streams.java import JavaError, find_java
-from streams.kafka_jars import JarError, Progress, class_path, kafka_jars
+from streams.kafka_jars import Progress
 from streams.settings import KafkaSettings, home
 
-__all__ = ["Broker", "BrokerError", "BrokerStatus", "connect", "java_command"]
+__all__ = ["Broker", "BrokerError", "BrokerStatus", "connect"]
 
 _DEFAULT_HEAP = "-Xmx1g"
-_MIN_FREE_BYTES = 256 * 1024 * 1024
 _PROBE_TIMEOUT_S = 5.0
 _POLL_S = 0.02
 
@@ -98,6 +96,8 @@ class Broker:
         properties: Mapping[str, str] | None = None,
         notice: Notice = _silent,
     ) -> None:
+        if port is not None and not 0 <= port < 65536:
+            raise ValueError(f"Broker(port=…): expected 0 to 65535 or None, got {port}")
         self.folder = BrokerFolder((data or home() / "broker").absolute())
         self._port = port
         self._heap = shlex.split(heap or os.environ.get("KAFKA_HEAP_OPTS") or _DEFAULT_HEAP)
@@ -137,17 +137,17 @@ class Broker:
 
         Until `wait_ready` has returned, even a detached broker ends with this process.
         """
-        root = self.folder.root
-        with disk_errors(root), _one_error():
-            self.folder.log.parent.mkdir(parents=True, exist_ok=True)
-            with self._start_lock():
+        folder = self.folder
+        with disk_errors(folder.root):
+            folder.log.parent.mkdir(parents=True, exist_ok=True)
+            with sole_start(folder):
                 self._refuse_if_running()
-                _require_space(root)
+                require_space(folder.root)
                 java = java_command(progress=progress)
-                ports = choose_ports(self.folder, self._port, keep=not attached, notice=self._notice)
-                self._write_configuration(ports)
-                self._format_once(java)
-                self._spawn([*java[:1], *self._java_options(), *java[1:]], ports, attached=attached)
+                ports = choose_ports(folder, self._port, keep=not attached, notice=self._notice)
+                write_configuration(folder, ports, self._properties)
+                format_once(folder, java, self._cluster_id)
+                self._spawn(server_command(folder, java, self._heap), ports, attached=attached)
 
     def _refuse_if_running(self) -> None:
         record = self.folder.record()
@@ -159,64 +159,11 @@ class Broker:
                 " use it, stop it, or use another folder (--data)"
             )
         self._notice(
-            f"the last run (pid {record.pid}) ended without a clean stop: Kafka will check its data while starting"
+            f"the last run (pid {record.pid}) ended without a clean stop: Kafka checks its data while starting"
         )
         self.folder.pid_file.unlink(missing_ok=True)
 
-    @contextlib.contextmanager
-    def _start_lock(self) -> Iterator[None]:
-        with self.folder.start_lock.open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise BrokerError(f"another start is under way in {self.folder.root}: wait for it") from error
-            yield
-
-    def _write_configuration(self, ports: Ports) -> None:
-        write_whole(self.folder.properties, server_properties(self.folder.kafka, ports, self._properties))
-        write_whole(self.folder.log_config, log_properties(self.folder.log))
-
-    def _format_once(self, java: list[str]) -> None:
-        """Make Kafka's data folder, once; under another name first, so that a half-made one is never used."""
-        folder = self.folder
-        if folder.kafka.exists():
-            return
-        new = folder.root / "kafka.formatting"
-        shutil.rmtree(new, ignore_errors=True)
-        properties = folder.root / "format.properties"
-        told = folder.properties.read_text(encoding="utf-8")
-        # The last entry of a properties file wins.
-        write_whole(properties, f"{told}log.dirs={new}\n")
-        cluster_id = self._cluster_id or urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        # "=" because an id may begin with a dash.
-        arguments = ["format", f"--cluster-id={cluster_id}", "--config", str(properties)]
-        with folder.console.open("wb") as console:
-            formatted = subprocess.run(
-                [*java, "kafka.tools.StorageTool", *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=console,
-                stderr=console,
-                check=False,
-            )
-        if formatted.returncode != 0:
-            raise failure(folder, f"Kafka could not format {folder.kafka} (exit code {formatted.returncode})")
-        properties.unlink()
-        new.rename(folder.kafka)
-
-    def _java_options(self) -> list[str]:
-        logs = self.folder.log.parent
-        # Measured: other collectors and a class-data archive change the start by less than they cost (docs/broker.md).
-        return [
-            *self._heap,
-            "-XX:+UseG1GC",
-            "-XX:+ExitOnOutOfMemoryError",
-            f"-XX:ErrorFile={logs}/java-error-%p.log",
-            "-Djava.awt.headless=true",
-            f"-Dlog4j2.configurationFile={self.folder.log_config}",
-        ]
-
-    def _spawn(self, java: list[str], ports: Ports, *, attached: bool) -> None:
-        command = [*java, "kafka.Kafka", str(self.folder.properties)]
+    def _spawn(self, command: list[str], ports: Ports, *, attached: bool) -> None:
         self._forget()
         # The log is then of this run only, even when Java does not come as far as opening it.
         if self.folder.log.exists():
@@ -288,12 +235,15 @@ class Broker:
         """
         record = self.folder.record()
         if record is None:
+            self._forget()
             return False
         was_alive = is_alive(record)
         if was_alive:
             end(record, timeout_s=timeout_s, notice=self._notice)
         else:
-            self._notice(f"removed the stale pid file of pid {record.pid}, whose run ended without a clean stop")
+            self._notice(
+                f"removed the stale pid file of pid {record.pid}, whose run ended without a clean stop"
+            )
         self.folder.pid_file.unlink(missing_ok=True)
         self._forget()
         return was_alive
@@ -319,6 +269,8 @@ class Broker:
             record.bootstrap, timeout_s=_PROBE_TIMEOUT_S
         )
         detail = f"running at {record.bootstrap} (pid {record.pid})"
+        if record.attached:
+            detail += " for as long as its owner does"
         if not answers:
             detail = f"pid {record.pid} runs but does not answer at {record.bootstrap}; see {folder.log}"
         return BrokerStatus(
@@ -334,14 +286,6 @@ class Broker:
         )
 
 
-def java_command(*, tools: bool = False, progress: Progress | None = None) -> list[str]:
-    """`java -cp …` for Kafka's main classes; with `tools` also for Kafka's own tools. Raises `BrokerError`."""
-    with _one_error():
-        jars = kafka_jars(tools=tools, progress=progress)
-        java = find_java()
-    return [str(java.path), *java.options(), "-cp", class_path(jars)]
-
-
 def connect(settings: KafkaSettings, data: Path | None = None) -> KafkaSettings:
     """The settings to use: as given when they name a broker, else those of the running embedded one.
 
@@ -353,21 +297,3 @@ def connect(settings: KafkaSettings, data: Path | None = None) -> KafkaSettings:
         return Broker(data).settings()
     except BrokerError as error:
         raise BrokerError(f"{error}; or set KAFKA_BOOTSTRAP=host:port") from error
-
-
-def _require_space(root: Path) -> None:
-    free = shutil.disk_usage(root).free
-    if free < _MIN_FREE_BYTES:
-        raise BrokerError(
-            f"the disk is full: {free // 2**20} MB are free for {root}, a broker needs {_MIN_FREE_BYTES // 2**20} MB;"
-            " free some, or use another folder (--data, or MIDSTREAM_HOME for all)"
-        )
-
-
-@contextlib.contextmanager
-def _one_error() -> Iterator[None]:
-    """Whatever part of a start fails, its caller meets one kind of error."""
-    try:
-        yield
-    except (JarError, JavaError) as error:
-        raise BrokerError(str(error)) from error

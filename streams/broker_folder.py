@@ -1,11 +1,11 @@
 """A broker's data folder -> what its files say, and what Kafka is told through them.
 
-    server.properties, log4j2.properties   written before every start
-    ports.json                             the ports chosen at the first start
-    kafka/                                 Kafka's own data: topics, metadata, cluster id
-    logs/server.log, logs/console.log      Kafka's log of this run; what Java itself said
-    broker.pid                             the running process, with its start time
-    owners, start.lock                     who an attached broker lives for; one start at a time
+- `server.properties`, `log4j2.properties`: written before every start
+- `ports.json`: the ports chosen at the first start
+- `kafka/`: Kafka's own data: topics, metadata, cluster id
+- `logs/server.log`, `logs/console.log`: Kafka's log of this run; what Java itself said
+- `broker.pid`: the running process, with its start time
+- `owners`, `start.lock`: who an attached broker lives for; one start at a time
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import socket
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
 
 HOST = "127.0.0.1"
 # Below the ranges from which Linux (32768 up) and macOS (49152 up) take ports for outgoing connections: a
@@ -57,6 +58,9 @@ class Ports:
 
     broker: int
     controller: int
+
+
+_Fields = TypeVar("_Fields", ProcessRecord, Ports)
 
 
 @dataclass(frozen=True)
@@ -121,8 +125,7 @@ class BrokerFolder:
 
     def record(self) -> ProcessRecord | None:
         """The process that was last started here and not orderly ended; None if there is none."""
-        fields = self._read_json(self.pid_file)
-        return None if fields is None else ProcessRecord(**fields)
+        return self._read(self.pid_file, ProcessRecord)
 
     def write_record(self, record: ProcessRecord) -> None:
         """Remember the running process."""
@@ -130,24 +133,20 @@ class BrokerFolder:
 
     def ports(self) -> Ports | None:
         """The ports of the last start; None before the first."""
-        fields = self._read_json(self.ports_file)
-        return None if fields is None else Ports(**fields)
+        return self._read(self.ports_file, Ports)
 
     def write_ports(self, ports: Ports) -> None:
         """Remember the ports."""
         write_whole(self.ports_file, json.dumps(asdict(ports)) + "\n")
 
     @staticmethod
-    def _read_json(path: Path) -> dict[str, object] | None:
+    def _read(path: Path, kind: type[_Fields]) -> _Fields | None:
         try:
-            fields = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(fields, dict):
-                raise ValueError("not an object")
+            return kind(**json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError:
             return None
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             raise BrokerError(f"{path} is damaged ({error}): delete it and start again") from error
-        return fields
 
 
 def write_whole(path: Path, text: str) -> None:

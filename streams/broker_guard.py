@@ -32,7 +32,7 @@ def main(mode: str, pipe: int, data: Path, command: list[str]) -> int:
         command,
         stdin=subprocess.DEVNULL,
         stdout=sys.stderr,
-        preexec_fn=_die_with_parent if bound else None,  # safe: there is one thread here
+        preexec_fn=_die_with_parent if bound else None,  # noqa: PLW1509 - there is one thread here yet
     )
     print(process.pid, flush=True)
     # Nothing more is said there; left open, it would be a pipe nobody reads.

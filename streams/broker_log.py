@@ -19,7 +19,10 @@ _CAUSES = (
     ("Failed to acquire lock on file", "another broker is using this data folder"),
     ("Address already in use", "one of its ports was taken by another process meanwhile: start again"),
     ("OutOfMemoryError", "Java ran out of memory: set KAFKA_HEAP_OPTS, for example to -Xmx2g"),
-    ("Could not reserve enough space", "the machine has less memory than Java is told to use (KAFKA_HEAP_OPTS)"),
+    (
+        "Could not reserve enough space",
+        "the machine has less memory than Java is told to use (KAFKA_HEAP_OPTS)",
+    ),
     ("Too many open files", "too many open files: raise the limit (ulimit -n)"),
 )
 

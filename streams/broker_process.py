@@ -99,14 +99,19 @@ def join_owners(folder: BrokerFolder) -> int:
 
 def started_at(pid: int) -> str | None:
     """When the process started, in a form to compare; None if it is gone (or a zombie, which is as good as gone)."""
+    if not Path("/proc/self/stat").exists():
+        return _started_at_by_ps(pid)
     try:
         stat = Path("/proc", str(pid), "stat").read_text(encoding="utf-8", errors="replace")
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except (FileNotFoundError, ProcessLookupError):
-        return None if os.path.isdir("/proc/self") else _started_at_by_ps(pid)
+        return None
     # proc_pid_stat(5): the second field, in parentheses, may hold anything; state is the third, start the 22nd.
     fields = stat.rpartition(")")[2].split()
-    return None if fields[0] in "ZX" else f"{boot}/{fields[19]}"
+    if fields[0] in "ZX":
+        return None
+    # The start is counted from the boot, so the boot belongs to it.
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    return f"{boot.read_text(encoding='ascii').strip() if boot.exists() else ''}/{fields[19]}"
 
 
 def _started_at_by_ps(pid: int) -> str | None:
@@ -139,7 +144,9 @@ def end(record: ProcessRecord, *, timeout_s: float, notice: Notice) -> None:
     notice(f"the broker (pid {record.pid}) did not end within {timeout_s:g} s of SIGTERM: killing it")
     _signal(record, signal.SIGKILL)
     if not _gone_within(record, _KILL_TIMEOUT_S):
-        raise BrokerError(f"the broker (pid {record.pid}) does not end even on SIGKILL: it hangs in the kernel")
+        raise BrokerError(
+            f"the broker (pid {record.pid}) does not end even on SIGKILL: it hangs in the kernel"
+        )
 
 
 def _signal(record: ProcessRecord, number: signal.Signals) -> None:
@@ -149,7 +156,9 @@ def _signal(record: ProcessRecord, number: signal.Signals) -> None:
     except ProcessLookupError:
         return
     except PermissionError as error:
-        raise BrokerError(f"the broker (pid {record.pid}) belongs to another user: stop it as that user") from error
+        raise BrokerError(
+            f"the broker (pid {record.pid}) belongs to another user: stop it as that user"
+        ) from error
 
 
 def _gone_within(record: ProcessRecord, timeout_s: float) -> bool:

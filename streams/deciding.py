@@ -39,21 +39,27 @@ class UserCodeError(Exception):
         self.function = function
 
 
+def blamed(error: Exception, reason: Reason, *functions: Callable[..., Any] | None) -> Exception:
+    """`error` as a `UserCodeError` if it came out of the author's `functions`; our own bugs stay what they are."""
+    called = [function for function in functions if function is not None]
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = {function.__code__.co_filename for function in called}
+    wrong = isinstance(error, WrongReturn)
+    if not wrong and theirs.isdisjoint(frame.filename for frame in frames):
+        return error
+    names = ", ".join(f"{function.__module__}.{function.__qualname__}" for function in called)
+    last = [frame for frame in frames if wrong or frame.filename in theirs][-1]
+    where = f"{last.name}, line {last.lineno}"
+    return UserCodeError(reason, names, f"{type(error).__name__} in {where}: {error}")
+
+
 @contextmanager
 def guarded(reason: Reason, *functions: Callable[..., Any] | None) -> Iterator[None]:
-    """Turn an exception of the author's `functions` into a `UserCodeError`; our own bugs pass and stop the lane."""
+    """Turn an exception of the author's `functions` into a `UserCodeError`."""
     try:
         yield
     except Exception as error:
-        called = [function for function in functions if function is not None]
-        frames = traceback.extract_tb(error.__traceback__)
-        theirs = {function.__code__.co_filename for function in called}
-        if not isinstance(error, WrongReturn) and theirs.isdisjoint(frame.filename for frame in frames):
-            raise
-        names = ", ".join(f"{function.__module__}.{function.__qualname__}" for function in called)
-        last = [frame for frame in frames if frame.filename in theirs or isinstance(error, WrongReturn)][-1]
-        where = f"{last.name}, line {last.lineno}"
-        raise UserCodeError(reason, names, f"{type(error).__name__} in {where}: {error}") from error
+        raise blamed(error, reason, *functions) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,6 @@ def transactional_producer(
         linger_ms=0,
         max_batch_size=batch_bytes,
         max_request_size=MAX_REQUEST_BYTES,
-        compression_type="lz4",
         transaction_timeout_ms=timeout_ms,
         request_timeout_ms=30_000,
     )

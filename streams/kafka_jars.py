@@ -153,7 +153,7 @@ def _fetch_all(missing: Sequence[Jar], folder: Path, progress: Progress) -> None
                 return
             try:
                 _fetch(jar, folder, stop)
-            except Exception as error:  # handed to the caller's thread, which raises it
+            except Exception as error:  # noqa: BLE001 - raised again by the caller's thread
                 outcomes.put(error)
             else:
                 outcomes.put(jar)
@@ -241,7 +241,9 @@ def _disk_errors(path: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             message = f"the disk is full: {where} cannot be written; free 50 MB there, or set MIDSTREAM_CACHE"
         else:
-            message = f"{where}: {error.strerror or error}; set MIDSTREAM_CACHE to a folder that can be written"
+            message = (
+                f"{where}: {error.strerror or error}; set MIDSTREAM_CACHE to a folder that can be written"
+            )
         raise JarError(message) from error
 
 

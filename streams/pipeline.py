@@ -48,7 +48,7 @@ class Dedupe:
     """How long, and how many, event ids a row remembers. What it has forgotten it refuses."""
 
     within: timedelta = timedelta(days=7)
-    limit: int = 32
+    limit: int = 16
 
 
 class Pipeline:
@@ -93,7 +93,7 @@ class Pipeline:
         order: Literal["arrival", "latest"] = "latest",
         stale_after: timedelta | None = None,
         dedupe: Dedupe = Dedupe(),
-        history: int = 20,
+        history: int = 5,
         grace: timedelta = timedelta(hours=1),
     ) -> Entity[StateT]:
         """Declare a kind of entity. The first one declared that hears an event type owns those events.
@@ -105,7 +105,7 @@ class Pipeline:
             order: `latest` (per field, the newest event that set it) or `arrival`.
             stale_after: how long the state counts as current after its newest event.
             dedupe: how many event ids a row remembers, and how long.
-            history: how many changes a row keeps (all of them go to the `changes` topic).
+            history: of how many events a row keeps the changes (all go to the `changes` topic).
             grace: how late an event may come and still be right in windows and relations.
         """
         if name in self.entities or name == "lane" or not name.isidentifier():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -67,16 +66,16 @@ def refused(record: Record, topic: str, refusal: Refusal, part: str = "", value:
     return Out(QUARANTINE, record.key, record.value if value is None else value, headers)
 
 
-def changed(entity: str, key: str, cause: Envelope, changes: Sequence[Change], partition: int) -> Out:
+def changed(entity: str, key: str, cause: Envelope, change: Change, partition: int) -> Out:
     """The fields that one event changed."""
     body = {
         "entity": entity,
         "key": key,
-        "version": changes[0].version,
+        "version": change.version,
         "time_ms": cause.time_ms,
         "event_id": cause.id,
         "event_type": cause.type,
-        "fields": {change.field: [change.old, change.new] for change in changes},
+        "fields": change.fields,
     }
     return Out(CHANGES, entity_key(entity, key).encode(), to_json(body), partition=partition)
 

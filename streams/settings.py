@@ -38,9 +38,9 @@ def cache_home() -> Path:
 def _folder(own: str, xdg: str, default: Path) -> Path:
     if named := os.environ.get(own):
         return Path(named).expanduser().absolute()
-    base = os.environ.get(xdg, "")
+    base = Path(os.environ.get(xdg, ""))
     # The XDG specification: a relative path in these variables is invalid and to be ignored.
-    return (Path(base) if os.path.isabs(base) else Path.home() / default) / "midstream"
+    return (base if base.is_absolute() else Path.home() / default) / "midstream"
 
 
 def _upper(value: object) -> object:
@@ -126,7 +126,9 @@ class KafkaSettings(BaseSettings):
                 " set it to SSL (or SASL_SSL), or unset the former"
             )
         if self.ssl_keyfile is not None and self.ssl_certfile is None:
-            raise ValueError("KAFKA_SSL_KEYFILE is set but KAFKA_SSL_CERTFILE, the certificate it signs for, is not")
+            raise ValueError(
+                "KAFKA_SSL_KEYFILE is set but KAFKA_SSL_CERTFILE, the certificate it signs for, is not"
+            )
         for name, path in files.items():
             if not path.is_file():
                 raise ValueError(f"{name}: there is no file {path}")

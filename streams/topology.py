@@ -26,7 +26,7 @@ from schemas.quarantine import Reason, Refusal
 from schemas.record import Out, Record
 from schemas.row import Row, State
 from streams import deciding, records
-from streams.deciding import UserCodeError, guarded
+from streams.deciding import UserCodeError, blamed
 from streams.plan import EntityPlan, Plan
 from streams.topics import EVENTS, RAW, topic_name
 from tables.entity import Rows
@@ -126,23 +126,27 @@ class EntityLane:
                 return []
             row = judged
         # 2. State.
-        with guarded(Reason.REDUCER_FAILED, plan.rules.reducers.get(envelope.type)):
+        try:
             reduced = state.reduce(plan.rules, row, envelope, event)
-        row, told = state.links(plan.rules, key, reduced)
-        # 3. Windows.
-        with guarded(Reason.REDUCER_FAILED, *(w.take.get(envelope.type) for w in plan.rules.windows)):
+            row, told = state.links(plan.rules, key, reduced)
+            # 3. Windows.
             row = state.collect(plan.rules, row, envelope, event, now_ms)
+        except Exception as error:
+            takes = (window.take.get(envelope.type) for window in plan.rules.windows)
+            raise blamed(
+                error, Reason.REDUCER_FAILED, plan.rules.reducers.get(envelope.type), *takes
+            ) from error
         # 4. Timers.
         for each in plan.decisions:
             row = decision.arm(each.rules, row, envelope, now_ms)
         # 5. Decisions that look at once.
         looking = deciding.Looking(self.plan, plan, key, record, envelope, self.partition)
-        row, made = deciding.on_event(looking, row, event)
+        row, made = deciding.on_event(looking, row, event) if plan.decisions else (row, [])
         # 6. The row, and what changed in it.
         outs = self.store(plan, key, row)
         self.tally["event", envelope.type] += 1
-        if reduced.changes:
-            outs.append(records.changed(plan.name, key, envelope, reduced.changes, self.partition))
+        if reduced.change is not None:
+            outs.append(records.changed(plan.name, key, envelope, reduced.change, self.partition))
         # 7. Other entities, and the world.
         if owner:
             outs += self.copies(envelope, event)

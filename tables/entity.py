@@ -40,12 +40,12 @@ class Rows:
         """
         self._read = read
         self._limit = live
-        self._states = states
-        self._codecs: dict[str, TypeAdapter[Any]] = {
-            name: TypeAdapter(Row[state])
-            for name, state in states.items()  # type: ignore[valid-type]
-        }
-        self._codecs[ENTITY] = TypeAdapter(LaneRow)
+        self._new: dict[str, Row[State]] = {name: new_row(state) for name, state in states.items()}
+        codecs: dict[str, TypeAdapter[Any]] = {name: row_codec(state) for name, state in states.items()}
+        codecs[ENTITY] = TypeAdapter(LaneRow)
+        # Looked up once: an adapter's own attributes are found anew at every access.
+        self._read_json = {name: codec.validator.validate_json for name, codec in codecs.items()}
+        self._to_json = {name: codec.serializer.to_json for name, codec in codecs.items()}
         self._live: dict[bytes, Any] = {}
         # Changed in this batch: row key → entity, and the due time it had before.
         self._dirty: dict[bytes, tuple[str, int | None]] = {}
@@ -57,10 +57,9 @@ class Rows:
         if row is None:
             stored = self._read(row_key)
             if stored is None:
-                state = self._states[entity]
-                row = Row[state](state=state())  # type: ignore[valid-type]
+                row = self._new[entity].model_copy()
             else:
-                row = self._codecs[entity].validator.validate_json(stored)
+                row = self._read_json[entity](stored)
                 touched(row.state, frozenset())
             self._live[row_key] = row
         return row
@@ -96,7 +95,7 @@ class Rows:
             row: BaseModel = self._live[row_key]
             due_ms = row.next_due_ms() if isinstance(row, Row) else None
             changed.append(
-                ChangedRow(entity, row_key, self._codecs[entity].serializer.to_json(row), due_ms, was_due_ms)
+                ChangedRow(entity, row_key, self._to_json[entity](row), due_ms, was_due_ms)
             )
         self._dirty.clear()
         if len(self._live) > self._limit:
@@ -104,3 +103,13 @@ class Rows:
             for row_key in list(self._live)[: len(self._live) - self._limit // 2]:
                 del self._live[row_key]
         return changed
+
+
+def row_codec(state: type[State]) -> TypeAdapter[Any]:
+    """Reader and writer of the rows of an entity with `state`."""
+    return TypeAdapter(Row[state])  # type: ignore[valid-type] # a model made at run time
+
+
+def new_row(state: type[State]) -> Row[State]:
+    """The row of an entity of which nothing has been heard."""
+    return Row[state](state=state())  # type: ignore[valid-type] # a model made at run time
