@@ -29,14 +29,19 @@ suits() {
 }
 
 find_python() {
-    for name in ${PYTHON:-python3.13 python3.12 python3.11 python3}; do
+    if [ -n "${PYTHON:-}" ]; then
+        set -- "$PYTHON"
+    else
+        set -- python3.13 python3.12 python3.11 python3
+    fi
+    for name; do
         if suits "$name"; then
             echo "$name"
             return
         fi
     done
-    fail "no Python 3.11, 3.12 or 3.13 with venv was found (tried: ${PYTHON:-python3.13 python3.12 python3.11 python3}). \
-Install one (on Debian: python3 and python3-venv), or name it: make setup PYTHON=/path/to/python3.12"
+    fail "no Python 3.11, 3.12 or 3.13 with venv was found (tried: $*). Install one (on Debian: python3 and python3-venv), \
+or name it: make setup PYTHON=/path/to/python3.12"
 }
 
 make_venv() {

@@ -146,7 +146,7 @@ class Broker:
                 java = java_command(progress=progress)
                 ports = choose_ports(folder, self._port, keep=not attached, notice=self._notice)
                 write_configuration(folder, ports, self._properties)
-                format_once(folder, java, self._cluster_id)
+                format_once(folder, java, ports, self._properties, self._cluster_id)
                 self._spawn(server_command(folder, java, self._heap), ports, attached=attached)
 
     def _refuse_if_running(self) -> None:

@@ -255,8 +255,10 @@ def server_properties(data_dir: Path, ports: Ports, extra: Mapping[str, str]) ->
 
 
 def _escaped(value: str) -> str:
-    # In Java's properties files a backslash starts an escape.
-    return value.replace("\\", "\\\\")
+    """For Java's properties files: Latin-1, where a backslash starts an escape and UTF-16 units have one."""
+    units = value.replace("\\", "\\\\").encode("utf-16-be")
+    codes = [int.from_bytes(units[at : at + 2]) for at in range(0, len(units), 2)]
+    return "".join(chr(code) if code < 128 else f"\\u{code:04x}" for code in codes)
 
 
 def log_properties(log: Path) -> str:

@@ -12,7 +12,9 @@ are this script's: if the guard itself is killed, so is an attached command.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import json
 import os
 import signal
 import subprocess
@@ -41,9 +43,15 @@ def main(mode: str, pipe: int, data: Path, command: list[str]) -> int:
     threading.Thread(target=_watch, args=(pipe, data, process, abandoned), daemon=True).start()
     code = process.wait()
     if abandoned.is_set() and code != -signal.SIGKILL:
-        # An orderly end: the next start must not take it for a crash.
-        (data / "broker.pid").unlink(missing_ok=True)
+        _forget(data / "broker.pid", process.pid)
     return code
+
+
+def _forget(record: Path, pid: int) -> None:
+    """An orderly end: the next start must not take it for a crash. It may even have written its own record by now."""
+    with contextlib.suppress(OSError, ValueError):
+        if json.loads(record.read_text(encoding="utf-8"))["pid"] == pid:
+            record.unlink()
 
 
 def _die_with_parent() -> None:

@@ -20,7 +20,7 @@ from streams.broker_folder import (
     write_whole,
 )
 from streams.broker_log import failure
-from streams.java import JavaError, find_java
+from streams.java import JavaError, find_java, java_environment
 from streams.kafka_jars import JarError, Progress, class_path, kafka_jars
 
 _MIN_FREE_BYTES = 256 * 1024 * 1024
@@ -60,20 +60,23 @@ def java_command(*, tools: bool = False, progress: Progress | None = None) -> li
 def write_configuration(folder: BrokerFolder, ports: Ports, extra: Mapping[str, str]) -> None:
     """Write what the server is told, anew before every start: the folder may have moved. Raises `BrokerError`."""
     if "," in str(folder.kafka):
-        raise BrokerError(f"{folder.root}: Kafka takes a comma in a path for the start of another: use another folder")
+        raise BrokerError(
+            f"{folder.root}: Kafka takes a comma in a path for the start of another: use another folder"
+        )
     write_whole(folder.properties, server_properties(folder.kafka, ports, extra))
     write_whole(folder.log_config, log_properties(folder.log))
 
 
-def format_once(folder: BrokerFolder, java: Sequence[str], cluster_id: str | None) -> None:
+def format_once(
+    folder: BrokerFolder, java: Sequence[str], ports: Ports, extra: Mapping[str, str], cluster_id: str | None
+) -> None:
     """Make Kafka's data folder, once; under another name first, so that a half-made one is never used."""
     if folder.kafka.exists():
         return
     new = folder.root / "kafka.formatting"
     shutil.rmtree(new, ignore_errors=True)
     properties = folder.root / "format.properties"
-    # The last entry of a properties file wins.
-    write_whole(properties, f"{folder.properties.read_text(encoding='utf-8')}log.dirs={new}\n")
+    write_whole(properties, server_properties(new, ports, extra))
     cluster_id = cluster_id or urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     # "=" because an id may begin with a dash.
     arguments = ["format", f"--cluster-id={cluster_id}", "--config", str(properties)]
@@ -83,6 +86,7 @@ def format_once(folder: BrokerFolder, java: Sequence[str], cluster_id: str | Non
             stdin=subprocess.DEVNULL,
             stdout=console,
             stderr=console,
+            env=java_environment(),
             check=False,
         )
     if formatted.returncode != 0:

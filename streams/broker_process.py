@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streams.broker_folder import BrokerError, BrokerFolder, Notice, ProcessRecord
+from streams.java import java_environment
 
 _GUARD = Path(__file__).with_name("broker_guard.py")
 _POLL_S = 0.02
@@ -36,6 +37,7 @@ def spawn(command: Sequence[str], folder: BrokerFolder, *, attached: bool) -> Sp
     way it has a session of its own: Ctrl-C in the terminal is for us, who then stop the broker in our order.
     """
     read_end, write_end = _named_pipe(folder) if attached else os.pipe()
+    guard = None
     try:
         with folder.console.open("wb") as console:
             guard = subprocess.Popen(
@@ -49,6 +51,7 @@ def spawn(command: Sequence[str], folder: BrokerFolder, *, attached: bool) -> Sp
                 stdout=subprocess.PIPE,
                 stderr=console,
                 cwd=folder.root,
+                env=java_environment(),
                 start_new_session=True,
                 pass_fds=(read_end,),
             )
@@ -60,6 +63,8 @@ def spawn(command: Sequence[str], folder: BrokerFolder, *, attached: bool) -> Sp
     except BaseException:
         # The last writer gone, the guard ends what it may have started.
         os.close(write_end)
+        if guard is not None:
+            guard.wait()
         raise
     finally:
         os.close(read_end)

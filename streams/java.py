@@ -34,6 +34,11 @@ class Java:
         return ["--enable-native-access=ALL-UNNAMED"] if self.version >= 22 else []
 
 
+def java_environment() -> dict[str, str]:
+    """The environment for Java: ours, in UTF-8, or it could not open files outside ASCII under the C locale."""
+    return {**os.environ, "LC_ALL": "C.UTF-8"}
+
+
 def find_java() -> Java:
     """The first Java of version 17 or newer. Raises `JavaError`."""
     refused = []

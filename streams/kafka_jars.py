@@ -31,6 +31,7 @@ TOOLS_LOCK = Path(__file__).with_name(f"kafka-tools-{KAFKA_VERSION}.lock")
 _FETCH_THREADS = 4
 _FETCH_ATTEMPTS = 3
 _FETCH_TIMEOUT_S = 20
+_RETRY_PAUSE_S = 0.5
 _LOCK_LINE = re.compile(r"([\w.-]+):([\w.-]+):([\w.-]+) sha256:([0-9a-f]{64})", re.ASCII)
 _STAGING = ".fetching"
 
@@ -197,7 +198,7 @@ def _fetch(jar: Jar, folder: Path, stop: threading.Event) -> None:
                     f"cannot fetch {jar.file_name} ({jar.coordinate}): {_reason(error)}; check the network"
                     f" (HTTPS_PROXY is followed) and start again: jars already fetched are kept in {folder}"
                 ) from error
-            time.sleep(0.5 * attempt)
+            time.sleep(_RETRY_PAUSE_S * attempt)
             continue
         actual = _sha256(path)
         if actual != jar.sha256:

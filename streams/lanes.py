@@ -115,6 +115,7 @@ class Lane:
         self._runner = asyncio.create_task(self._run(), name=self.name)
         self._runner.add_done_callback(self._ended)
         self.metrics.lane_state(self.name, "running")
+        self._show_time()
 
     async def _stage(self) -> Stage:
         plan, partitions = self.config.plan, self.config.partitions
@@ -174,6 +175,11 @@ class Lane:
             self.store.write(changed, self.offsets)
         if not isinstance(item, Clock):
             self.metrics.batch(self.role, item, outs, self.stage.tally)
+            self._show_time()
+
+    def _show_time(self) -> None:
+        if self.rows is not None:
+            self.metrics.time_passed(self.name, self.rows.lane(str(self.partition)).now_ms)
 
     async def _send(self, outs: Iterable[Out], changed: Iterable[ChangedRow]) -> list[Sent]:
         """Append every record to the transaction, packed per topic and partition; order within each is kept."""

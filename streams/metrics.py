@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+import urllib.request
 from collections import Counter as Tally
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client.parser import text_string_to_metric_families
 
 from schemas.record import Out, Record
 from streams import topics
@@ -57,6 +59,12 @@ class Metrics:
         self.state = Gauge(
             "midstream_lane_state", "1 for the state a lane is in", ["lane", "state"], registry=self.registry
         )
+        self.clock = Gauge(
+            "midstream_clock_timestamp_seconds",
+            "Event time that a lane has reached (rank 0: the wall clock's ticks)",
+            ["lane", "rank"],
+            registry=self.registry,
+        )
         self.progress = Gauge(
             "midstream_lane_progress_timestamp_seconds",
             "When a lane last committed",
@@ -71,6 +79,11 @@ class Metrics:
             OSError: the port is taken.
         """
         start_http_server(port, addr="127.0.0.1", registry=self.registry)
+
+    def time_passed(self, lane: str, now_ms: Mapping[int, int]) -> None:
+        """Note how far a lane's event time has come, per rank."""
+        for rank, at_ms in now_ms.items():
+            self.clock.labels(lane, str(rank)).set(at_ms / 1e3)
 
     def batch(
         self, role: str, batch: Sequence[Record], outs: Sequence[Out], tally: Tally[tuple[str, ...]]
@@ -108,3 +121,36 @@ class Metrics:
         """Note that `lane` is now in `state`."""
         for name in ("restoring", "running", "closed"):
             self.state.labels(lane, name).set(1 if name == state else 0)
+
+
+Samples = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+def scrape(port: int) -> Samples:
+    """The samples of the metrics served on loopback `port`: (name, labels) → value."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=2.0) as answer:
+        text = answer.read().decode()
+    return dict(flat(text))
+
+
+def flat(text: str) -> Iterator[tuple[tuple[str, frozenset[tuple[str, str]]], float]]:
+    """The samples of a Prometheus text."""
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            yield (sample.name, frozenset(sample.labels.items())), sample.value
+
+
+def total(samples: Samples, name: str, **labels: str) -> float:
+    """The sum of metric `name` over every sample that has `labels`."""
+    wanted = set(labels.items())
+    return sum(value for (found, given), value in samples.items() if found == name and wanted <= given)
+
+
+def by_label(samples: Samples, name: str, label: str) -> dict[str, float]:
+    """Metric `name` summed per value of `label`."""
+    sums: dict[str, float] = {}
+    for (found, given), value in samples.items():
+        if found == name:
+            key = dict(given).get(label, "")
+            sums[key] = sums.get(key, 0.0) + value
+    return sums

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import signal
+import sys
+import threading
+import time
 from collections.abc import AsyncIterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +31,8 @@ from streams.transport import BatchSchema, BatchTransport
 SESSION_TIMEOUT_S = 10.0
 HEARTBEAT_S = 3.0
 LAG_INTERVAL_S = 0.5
+# A batch in flight takes well under a second; what takes this long will not end by itself.
+ORDERLY_STOP_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,8 @@ class WorkerConfig:
     home: Path
     playback: bool = False
     metrics_port: int | None = None
+    # Stop when standard input closes: the process that started this worker is gone, however it went.
+    attached: bool = False
     # A fixed name makes a restart keep its partitions (static membership).
     instance: str | None = None
 
@@ -157,6 +166,8 @@ def run_worker(plan: Plan, config: WorkerConfig) -> None:
     lane = asyncio.run(lane_config(plan, config))
     if config.metrics_port is not None:
         metrics.serve(config.metrics_port)
+    if config.attached:
+        threading.Thread(target=stop_with_stdin, daemon=True).start()
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     lanes = Lanes(lane, metrics)
@@ -168,3 +179,11 @@ def run_worker(plan: Plan, config: WorkerConfig) -> None:
     app.task(watching)
     worker = faust.Worker(app, loop=loop, loglevel=logging.WARNING, quiet=True, redirect_stdouts=False)
     worker.execute_from_commandline()
+
+
+def stop_with_stdin() -> None:
+    """Wait until standard input closes, then stop this process: in good order, and in any case."""
+    sys.stdin.buffer.read()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(ORDERLY_STOP_S)
+    die(f"the starting process is gone and this worker did not stop within {ORDERLY_STOP_S:g} s")

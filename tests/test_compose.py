@@ -21,8 +21,12 @@ from typing import Any
 
 import pytest
 import yaml
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from compose_spec import PyOptions
 
+from streams.broker_launch import java_command
+from streams.kafka_jars import KAFKA_VERSION
 from streams.settings import KafkaSettings
 
 ROOT = Path(__file__).parents[1]
@@ -161,7 +165,7 @@ def test_the_nodes_differ_in_their_own_name_and_addresses_alone(services: dict[s
         return services[node] | {"environment": environment, "ports": None, "volumes": None}
 
     assert common("kafka-1") == common("kafka-2") == common("kafka-3")
-    assert common("kafka-1")["image"] == "apache/kafka:4.3.1"
+    assert common("kafka-1")["image"] == f"apache/kafka:{KAFKA_VERSION}"
 
 
 def test_every_node_is_a_voter_and_knows_all_voters(services: dict[str, Service]) -> None:
@@ -290,9 +294,6 @@ def test_files_on_a_command_line_are_in_the_image(ours: dict[str, Service]) -> N
 async def test_three_nodes_with_these_settings_take_writes_while_one_is_dead(
     services: dict[str, Service], tmp_path: Path
 ) -> None:
-    from aiokafka import AIOKafkaProducer
-    from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-
     ports = free_ports(9)
     with contextlib.ExitStack() as running:
         nodes = [running.enter_context(node(services[name], ports, tmp_path / name)) for name in NODES]
@@ -343,8 +344,6 @@ def address(ports: Ports, name: str, listener: str) -> str:
 @contextlib.contextmanager
 def node(service: Service, ports: Ports, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """One broker as the file configures it, but for its folder and for addresses of this machine."""
-    from streams.broker_launch import java_command
-
     folder.mkdir()
     settings = properties(service)
     listeners = ",".join(

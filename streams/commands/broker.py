@@ -26,6 +26,7 @@ from rich.progress import Progress as ProgressBar
 from streams.broker import Broker, BrokerError, BrokerStatus, connect
 from streams.broker_launch import java_command
 from streams.exits import EXIT_MISTAKE, EXIT_UNAVAILABLE
+from streams.java import java_environment
 from streams.kafka_jars import KAFKA_VERSION, Progress
 from streams.settings import SettingsError, load_settings
 
@@ -139,7 +140,7 @@ def console_consumer(
         command = [*java, _CONSOLE_CONSUMER, "--bootstrap-server", str(settings.bootstrap), *arguments]
         sys.stdout.flush()
         # In our place, not under us: signals, exit code and pipes are then the consumer's own.
-        os.execv(command[0], command)  # noqa: S606 - no shell is what is wanted
+        os.execve(command[0], command, java_environment())  # noqa: S606 - no shell is what is wanted
 
 
 @contextlib.contextmanager

@@ -72,7 +72,7 @@ def repository(monkeypatch: pytest.MonkeyPatch) -> Iterator[Repository]:
     thread.start()
     url = f"http://127.0.0.1:{server.server_address[1]}/maven2"
     monkeypatch.setitem(jgo_core.DEFAULT_REMOTE_REPOS, "central", url)
-    monkeypatch.setattr(kafka_jars.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr("streams.kafka_jars._RETRY_PAUSE_S", 0.0)
     yield server
     server.shutdown()
     server.server_close()
@@ -202,7 +202,7 @@ def test_what_a_killed_fetcher_left_is_removed(tmp_path: Path, repository: Repos
 
 
 def test_no_network_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kafka_jars.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr("streams.kafka_jars._RETRY_PAUSE_S", 0.0)
     # Port 9 (discard) on loopback: nothing listens there.
     monkeypatch.setitem(jgo_core.DEFAULT_REMOTE_REPOS, "central", "http://127.0.0.1:9/maven2")
 
@@ -218,7 +218,9 @@ def test_no_network_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_without_jgo_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jgo.maven", None)
 
-    with pytest.raises(JarError, match=r"jgo, which fetches them, is not installed: pip install 'midstream\[demo\]'"):
+    with pytest.raises(
+        JarError, match=r"jgo, which fetches them, is not installed: pip install 'midstream\[demo\]'"
+    ):
         verified([jar("one", b"1")], tmp_path)
 
 
@@ -228,12 +230,16 @@ def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(kafka_jars, "_download", full)
 
-    with pytest.raises(JarError, match=r"the disk is full: .* cannot be written; free 50 MB there, or set MIDSTREAM_CACHE"):
+    with pytest.raises(
+        JarError, match=r"the disk is full: .* cannot be written; free 50 MB there, or set MIDSTREAM_CACHE"
+    ):
         verified([jar("one", b"1")], tmp_path)
 
 
 def test_a_cache_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
-    with pytest.raises(JarError, match="Not a directory; set MIDSTREAM_CACHE to a folder that can be written"):
+    with pytest.raises(
+        JarError, match="Not a directory; set MIDSTREAM_CACHE to a folder that can be written"
+    ):
         verified([jar("one", b"1")], tmp_path / "file" / "cache")

@@ -105,8 +105,14 @@ SASL = {
         ({"KAFKA_BOOTSTRAP": "kafka"}, r"KAFKA_BOOTSTRAP: expected host:port.*got 'kafka'"),
         ({"KAFKA_BOOTSTRAP": "a:1,b"}, r"got 'b' in 'a:1,b'"),
         ({"KAFKA_BOOTSTRAP": "a:70000"}, r"got 'a:70000'"),
-        ({"KAFKA_BOOTSTRAP": "k:1", "KAFKA_SECURITY_PROTOCOL": "TLS"}, r"KAFKA_SECURITY_PROTOCOL: .*'SASL_SSL'"),
-        ({"KAFKA_SECURITY_PROTOCOL": "SSL"}, r"KAFKA_BOOTSTRAP is not set: the embedded broker speaks PLAINTEXT"),
+        (
+            {"KAFKA_BOOTSTRAP": "k:1", "KAFKA_SECURITY_PROTOCOL": "TLS"},
+            r"KAFKA_SECURITY_PROTOCOL: .*'SASL_SSL'",
+        ),
+        (
+            {"KAFKA_SECURITY_PROTOCOL": "SSL"},
+            r"KAFKA_BOOTSTRAP is not set: the embedded broker speaks PLAINTEXT",
+        ),
         (SASL | {"KAFKA_SASL_USERNAME": ""}, r"SASL_SSL but KAFKA_SASL_USERNAME is not set"),
         (
             SASL | {"KAFKA_SASL_PASSWORD": "", "KAFKA_SASL_MECHANISM": ""},
@@ -114,9 +120,18 @@ SASL = {
         ),
         (SASL | {"KAFKA_SASL_MECHANISM": "GSSAPI"}, r"KAFKA_SASL_MECHANISM: .*'SCRAM-SHA-256'"),
         (SASL | {"KAFKA_SECURITY_PROTOCOL": "PLAINTEXT"}, r"KAFKA_SASL_PASSWORD set but .* is PLAINTEXT"),
-        ({"KAFKA_BOOTSTRAP": "k:1", "KAFKA_SSL_CAFILE": "ca.pem"}, r"KAFKA_SSL_CAFILE set but .* is PLAINTEXT"),
-        (SASL | {"KAFKA_SSL_KEYFILE": "key.pem"}, r"KAFKA_SSL_CERTFILE, the certificate it signs for, is not"),
-        (SASL | {"KAFKA_SSL_CAFILE": "/nowhere/ca.pem"}, r"KAFKA_SSL_CAFILE: there is no file /nowhere/ca.pem"),
+        (
+            {"KAFKA_BOOTSTRAP": "k:1", "KAFKA_SSL_CAFILE": "ca.pem"},
+            r"KAFKA_SSL_CAFILE set but .* is PLAINTEXT",
+        ),
+        (
+            SASL | {"KAFKA_SSL_KEYFILE": "key.pem"},
+            r"KAFKA_SSL_CERTFILE, the certificate it signs for, is not",
+        ),
+        (
+            SASL | {"KAFKA_SSL_CAFILE": "/nowhere/ca.pem"},
+            r"KAFKA_SSL_CAFILE: there is no file /nowhere/ca.pem",
+        ),
     ],
 )
 def test_contradictions_are_one_line_that_names_the_variable(
