@@ -93,7 +93,8 @@ def related_as_of(row: Row[State], name: str, summary: type[Summary], at_ms: int
     for key, fields in sorted(row.related.get(name, {}).items()):
         values = known_by(fields, at_ms)
         if required <= values.keys() and values:
-            found[key] = summary.model_validate(values)
+            # Lenient, also for models inside it: the row holds JSON.
+            found[key] = summary.model_validate(values, strict=False)
     return Related(found)
 
 

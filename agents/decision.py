@@ -56,7 +56,7 @@ def arm(rules: DecisionRules, row: AnyRow, envelope: Envelope, now_ms: int | Non
     """Set the timers that `envelope` calls for.
 
     `settle`: the event is looked at when the clock has passed its time by `settle_ms`, so that late facts are in.
-    `every`: the next full period at or after the event, unless it has passed already.
+    `every`: the next full period at or after the event that has not passed already.
     """
     if rules.every_ms:
         return arm_every(rules, row, envelope.time_ms, now_ms)
@@ -76,13 +76,16 @@ def arm(rules: DecisionRules, row: AnyRow, envelope: Envelope, now_ms: int | Non
 
 
 def arm_every(rules: DecisionRules, row: AnyRow, time_ms: int, now_ms: int | None) -> AnyRow:
-    """Arm the periodic timer for the first full period at or after `time_ms`, or leave an earlier one."""
+    """Arm the periodic timer for the first full period at or after `time_ms`, or leave an earlier one.
+
+    A late event, whose own period has passed, is still looked at in the first one that has not.
+    """
     name = f"every:{rules.name}"
+    if now_ms is not None:
+        time_ms = max(time_ms, now_ms - rules.settle_ms + 1)
     at_ms = -(-time_ms // rules.every_ms) * rules.every_ms
     armed = row.timers.get(name)
-    if (armed is not None and armed.at_ms <= at_ms) or (
-        now_ms is not None and at_ms + rules.settle_ms <= now_ms
-    ):
+    if armed is not None and armed.at_ms <= at_ms:
         return row
     timer = Timer(
         due_ms=at_ms + rules.settle_ms,

@@ -14,7 +14,7 @@ from schemas.errors import wrong_return
 from schemas.event import Envelope, Event, Linked
 from schemas.keys import fingerprint
 from schemas.quarantine import Reason, Refusal
-from schemas.row import Cause, Change, FieldValue, Row, Seen, Stamp, State, WindowItem, touched
+from schemas.row import Cause, Change, FieldValue, Row, Seen, Stamp, State, WindowItem, fields_of, settled
 
 AnyRow = Row[State]
 
@@ -84,7 +84,8 @@ def admit(rules: StateRules, row: AnyRow, envelope: Envelope) -> AnyRow | Duplic
     The row of the owning entity judges every event once; copies for other entities come from that row's lane.
     What has been forgotten is refused rather than risked: an event no newer than the newest forgotten id.
     """
-    mark = fingerprint(envelope.data)
+    # Type and source belong to it: another fact about the same key may well have the same body.
+    mark = fingerprint(f"{envelope.type}\n{envelope.source}\n".encode() + envelope.data)
     known = row.seen.get(envelope.id)
     if known is not None:
         if known.fingerprint == mark:
@@ -108,7 +109,7 @@ def admit(rules: StateRules, row: AnyRow, envelope: Envelope) -> AnyRow | Duplic
 
 def forget(rules: StateRules, row: AnyRow, envelope: Envelope, seen: Mapping[str, Seen]) -> Iterator[str]:
     """The ids that are too old or too many; the event's own id stays."""
-    oldest_ms = max(row.as_of_ms, envelope.time_ms) - rules.dedupe_within_ms
+    oldest_ms = newest_ms(row, envelope) - rules.dedupe_within_ms
     surplus = len(seen) - rules.dedupe_limit
     if surplus <= 0 and next(iter(seen.values())).time_ms >= oldest_ms:
         return
@@ -117,6 +118,11 @@ def forget(rules: StateRules, row: AnyRow, envelope: Envelope, seen: Mapping[str
     ):
         if event_id != envelope.id and (rank < surplus or entry.time_ms < oldest_ms):
             yield event_id
+
+
+def newest_ms(row: AnyRow, envelope: Envelope) -> int:
+    """The row's `as_of_ms` with `envelope`. A row that has heard nothing yet has none: 0 would be 1970."""
+    return max(row.as_of_ms, envelope.time_ms) if row.version else envelope.time_ms
 
 
 def count_evicted(row: AnyRow, bound: str, count: int) -> dict[str, int]:
@@ -139,35 +145,46 @@ def reduce(rules: StateRules, row: AnyRow, envelope: Envelope, event: Event) -> 
     new = old if reducer is None else reducer(old, event)
     if reducer is not None and type(new) is not rules.state:
         raise wrong_return(reducer, rules.state.__name__, new)
-    before, after = old.__dict__, new.__dict__
-    given = {} if new is old else {name: after[name] for name in sorted(new.model_fields_set)}
+    before = fields_of(old)
+    given = {} if new is old else given_fields(before, new)
     kept, set_by = given, row.set_by
     if rules.order == "latest" and given:
         stamp = Stamp(envelope.time_ms, envelope.id)
         kept = {name: value for name, value in given.items() if name not in set_by or set_by[name] <= stamp}
         set_by = set_by | dict.fromkeys(kept, stamp)
         if len(kept) < len(given):
-            new = old.model_copy(update=kept)
+            new = old.evolve(**kept)
     version = row.version + 1
     fields = {
         name: (plain(before[name]), plain(value)) for name, value in kept.items() if before[name] != value
     }
     change = Change(version, envelope.time_ms, envelope.id, fields) if fields else None
-    history = row.changes if change is None else [*row.changes[-rules.history_limit + 1 :], change]
-    forgotten = len(row.changes) + 1 - len(history) if change is not None else 0
+    history = row.changes if change is None else [*row.changes, change]
+    forgotten = max(0, len(history) - rules.history_limit)
     return Reduced(
         row.with_(
-            state=touched(new, frozenset()),
+            state=settled(new),
             version=version,
-            as_of_ms=max(row.as_of_ms, envelope.time_ms),
+            as_of_ms=newest_ms(row, envelope),
             cause=Cause(envelope.id, envelope.type, envelope.source, envelope.time_ms),
             set_by=set_by,
-            changes=history,
+            changes=history[forgotten:] if forgotten else history,
             evicted=count_evicted(row, "changes", forgotten) if forgotten else row.evicted,
         ),
         change,
         given,
     )
+
+
+def given_fields(before: Mapping[str, Any], new: State) -> dict[str, Any]:
+    """The fields that a reducer gave: those it named and, if it made a state from scratch, those it so reset."""
+    after, named = fields_of(new), new.model_fields_set
+    reset = [
+        name
+        for name, value in after.items()
+        if value is not before[name] and name not in named and value != before[name]
+    ]
+    return {name: after[name] for name in sorted([*named, *reset])}
 
 
 def plain(value: Any) -> Any:
@@ -180,8 +197,10 @@ def collect(rules: StateRules, row: AnyRow, envelope: Envelope, event: Event, no
     for window in rules.windows:
         take = window.take.get(envelope.type)
         item = None if take is None else take(event)
-        if item is None:
+        if take is None or item is None:
             continue
+        if type(item) is not window.item:
+            raise wrong_return(take, f"{window.item.__name__} or None", item)
         entries = list(row.windows.get(window.name, ()))
         insort(
             entries,
@@ -203,6 +222,17 @@ def prune(entries: list[WindowItem], window: WindowRules, rules: StateRules, now
     return entries if entries[0].time_ms > horizon_ms else [e for e in entries if e.time_ms > horizon_ms]
 
 
+def expire(rules: StateRules, row: AnyRow, now_ms: int) -> AnyRow:
+    """The row once time has come to `now_ms`: without what no window can see any more."""
+    held = row.windows
+    for window in rules.windows:
+        entries = held.get(window.name)
+        kept = prune(entries, window, rules, now_ms) if entries else entries
+        if kept is not entries:
+            held = held | {window.name: kept or []}
+    return row if held is row.windows else row.with_(windows=held)
+
+
 def relate(rules: StateRules, row: AnyRow, envelope: Envelope, linked: Linked, now_ms: int | None) -> AnyRow:
     """Note what a related entity says about itself; each field keeps what was said, by time, inside the grace."""
     link = rules.links_in[linked.link]
@@ -211,10 +241,13 @@ def relate(rules: StateRules, row: AnyRow, envelope: Envelope, linked: Linked, n
         held.pop(linked.key, None)
         return row.with_(related=row.related | {linked.link: held})
     fields = dict(held.get(linked.key, {}))
-    horizon_ms = (row.as_of_ms if now_ms is None else now_ms) - rules.grace_ms
-    for name, value in linked.fields.items():
+    horizon_ms = (newest_ms(row, envelope) if now_ms is None else now_ms) - rules.grace_ms
+    for name, news in linked.fields.items():
         said = list(fields.get(name, ()))
-        insort(said, FieldValue(envelope.time_ms, envelope.id, value), key=lambda entry: entry[:2])
+        for value in news:
+            insort(said, value, key=lambda entry: entry[:2])
+        # A default holds until the first event that set the field, also when that one is heard of later.
+        said = [entry for i, entry in enumerate(said) if i == 0 or entry.event_id]
         # The newest value at or before the horizon is still true there; older ones are not asked for again.
         first = max((i for i, entry in enumerate(said) if entry.time_ms <= horizon_ms), default=0)
         fields[name] = said[first:]
@@ -229,7 +262,7 @@ def relate(rules: StateRules, row: AnyRow, envelope: Envelope, linked: Linked, n
     return row.with_(
         related=row.related | {linked.link: held},
         version=row.version + 1,
-        as_of_ms=max(row.as_of_ms, envelope.time_ms),
+        as_of_ms=newest_ms(row, envelope),
         evicted=evicted,
     )
 
@@ -247,19 +280,38 @@ def links(rules: StateRules, key: str, reduced: Reduced) -> tuple[AnyRow, list[L
     """What the linked entities must hear after an event, and the row that remembers whom it told."""
     row, out = reduced.row, list[LinkOut]()
     for link in rules.links_out:
-        target = getattr(row.state, link.on)
+        # An empty key names nobody, as at the door.
+        target = getattr(row.state, link.on) or None
         before = row.linked.get(link.name)
         if before is not None and before != target:
             out.append(LinkOut(link.target, before, Linked(link=link.name, key=key, fields={}, removed=True)))
-        if target is None:
             row = row.with_(linked={name: to for name, to in row.linked.items() if name != link.name})
+        if target is None:
             continue
-        carried = link.carries.model_fields
+        fields = told(rules, link, reduced, begins=before != target)
         if before != target:
-            fields = {name: plain(getattr(row.state, name)) for name in carried}
             row = row.with_(linked=row.linked | {link.name: target})
-        else:
-            fields = {name: plain(value) for name, value in reduced.given.items() if name in carried}
         if fields:
             out.append(LinkOut(link.target, target, Linked(link=link.name, key=key, fields=fields)))
     return row, out
+
+
+def told(rules: StateRules, link: LinkRules, reduced: Reduced, begins: bool) -> dict[str, list[FieldValue]]:
+    """What `link` carries after an event: what the event set and, when the link begins, what stands already.
+
+    What stands has the stamp of the event that set it, so that both sides order it alike. What stood before that,
+    when a late event begins the link, is no longer known here.
+    """
+    row, cause = reduced.row, reduced.row.cause
+    assert cause is not None, "an event was just folded in"
+    stamp = Stamp(cause.time_ms, cause.event_id)
+    # Order `arrival` stamps no fields: what stands, stands as of this event.
+    unset = stamp if rules.order == "arrival" else Stamp(stamp.time_ms, "")
+    fields: dict[str, list[FieldValue]] = {}
+    for name in link.carries.model_fields:
+        if name in reduced.given:
+            fields[name] = [FieldValue(*stamp, plain(reduced.given[name]))]
+        standing = row.set_by.get(name, unset)
+        if begins and (name not in fields or standing not in (stamp, unset)):
+            fields.setdefault(name, []).append(FieldValue(*standing, plain(getattr(row.state, name))))
+    return fields

@@ -10,6 +10,8 @@ payments = Pipeline("bench-payments", version=1)
 
 
 class Paid(Event, type="payment.made"):
+    """A payment was made from an account."""
+
     account_id: str
     payment_id: str
     amount: int
@@ -20,6 +22,8 @@ class Paid(Event, type="payment.made"):
 
 
 class Account(State):
+    """What is known of an account."""
+
     payments: int = 0
     total: int = 0
     last_payment: str = ""
@@ -31,6 +35,7 @@ account = payments.entity("account", Account, key="account_id", order="arrival")
 
 @account.on(Paid)
 def paid(state: Account, event: Paid) -> Account:
+    """One payment more."""
     return state.evolve(
         payments=state.payments + 1,
         total=state.total + event.amount,

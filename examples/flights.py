@@ -297,23 +297,16 @@ class Turnaround(Context):
     tail: str
     flight_id: str
     delay_min: int
-    next_flight_id: str | None
-    next_origin: str | None
-    # Minutes at the gate in New York before the next leg, if the aircraft turns around at once; None: no next leg.
-    gate_min: int | None
+    # The next leg from New York, and the minutes at the gate before it if the aircraft turns around at once.
+    next_flight_id: str | None = None
+    next_origin: str | None = None
+    gate_min: int | None = None
 
 
 @aircraft.context
 def turnaround(event: Arrived, legs: Related[Leg], key: str, at: datetime) -> Turnaround:
     this = legs.get(event.flight_id)
-    nothing = Turnaround(
-        tail=key,
-        flight_id=event.flight_id,
-        delay_min=event.delay_min,
-        next_flight_id=None,
-        next_origin=None,
-        gate_min=None,
-    )
+    nothing = Turnaround(tail=key, flight_id=event.flight_id, delay_min=event.delay_min)
     if this is None or this.scheduled_departure is None or this.scheduled_arrival is None:
         return nothing
     ahead = [

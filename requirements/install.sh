@@ -19,6 +19,7 @@ fail() {
 
 up_to_date() {
     cmp -s "$lock" "$made/$1.lock" &&
+        cmp -s requirements/build.lock "$made/build.lock" &&
         cmp -s pyproject.toml "$made/pyproject.toml" &&
         [ "$(cat "$made/folder")" = "$PWD" ] &&
         .venv/bin/python -c '' 2>/dev/null
@@ -54,7 +55,7 @@ pip_install() {
     # The environment and configuration of the person's other projects must not reach into this one.
     env -u PYTHONPATH -u PYTHONHOME PIP_USER=0 PIP_DISABLE_PIP_VERSION_CHECK=1 \
         .venv/bin/python -m pip install $quiet "$@" || fail "the packages of $lock are not installed; pip's message is above. \
-The package registry must be reachable the first time, and the folder has $(free_mb) MB free of about 900 that are needed. \
+The package registry must be reachable the first time, and the folder has $(free_mb) MB free of about 700 that are needed. \
 Run the same command again: what was fetched is kept."
 }
 
@@ -76,9 +77,11 @@ if ! suits .venv/bin/python || { [ -f "$made/folder" ] && [ "$(cat "$made/folder
 fi
 rm -f "$made/$1.lock"
 echo "setup: installing the $(grep -c '^[a-z0-9].*==' "$lock") packages of $lock (a minute or two the first time)"
-pip_install --require-hashes -r "$lock"
+# First what builds, then what is built with it: no step fetches anything that a lock file does not name.
+pip_install --require-hashes -r requirements/build.lock
+pip_install --require-hashes --no-build-isolation --use-pep517 -r "$lock"
 pip_install --no-deps --no-build-isolation --editable .
 
 mkdir -p "$made"
 pwd > "$made/folder"
-cp "$lock" pyproject.toml "$made/"
+cp "$lock" requirements/build.lock pyproject.toml "$made/"

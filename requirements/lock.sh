@@ -1,5 +1,5 @@
 #!/bin/sh
-# pyproject.toml -> the three lock files, which agree on every version they share. Called by `make lock`.
+# pyproject.toml and build.in -> the lock files, which agree on every version they share. Called by `make lock`.
 #
 #     sh requirements/lock.sh [--upgrade | --upgrade-package NAME …]
 #
@@ -16,18 +16,24 @@ fi
 resolve() { # OUTPUT [OPTION …]; one resolution for every platform and for Python 3.11 to 3.13
     output=$1
     shift
-    "$uv" pip compile pyproject.toml requirements/build.in --quiet --universal --python-version 3.11 \
+    "$uv" pip compile --quiet --universal --python-version 3.11 \
         --generate-hashes --no-header --no-annotate --output-file "$output" "$@"
 }
 
-# 1. Everything at once, starting from the versions that are locked now: what fits all three.
+# 1. Everything at once, starting from the versions that are locked now: what fits all.
 mkdir -p build
-cat requirements/dev.lock requirements/ml.lock > build/all.lock
-resolve build/all.lock --all-extras "$@"
+cat requirements/*.lock > build/all.lock
+resolve build/all.lock pyproject.toml requirements/build.in --all-extras "$@"
 
 # 2. Each file is a part of that.
-resolve requirements/demo.lock --extra demo --constraint build/all.lock "$@"
-resolve requirements/ml.lock --extra demo --extra ml --constraint build/all.lock "$@"
-resolve requirements/dev.lock --extra demo --extra dev --constraint build/all.lock "$@"
+part() { # NAME SOURCE [OPTION …]
+    name=$1
+    shift
+    resolve "requirements/$name.lock" --constraint build/all.lock "$@"
+}
+part build requirements/build.in "$@"
+part demo pyproject.toml --extra demo "$@"
+part ml pyproject.toml --extra demo --extra ml "$@"
+part dev pyproject.toml --extra demo --extra dev "$@"
 
-grep -c '^[a-z0-9].*==' requirements/demo.lock requirements/ml.lock requirements/dev.lock
+grep -c '^[a-z0-9].*==' requirements/*.lock

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from schemas.decision import Stakes
+from schemas.model import Declared
 
 
-class ActionInput(BaseModel):
+class ActionInput(Declared):
     """Base of what an action is given."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ActionRecord(BaseModel):

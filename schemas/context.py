@@ -6,25 +6,24 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
+
+from schemas.model import Declared
 
 
-class Context(BaseModel):
+class Context(Declared):
     """Base of a decision's context. Equal facts give equal bytes: its hash stands in the decision."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
-
-class Summary(BaseModel):
+class Summary(Declared):
     """Base of what one entity carries to another over a link. Its fields are fields of the linking state."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Rows hold what was carried as JSON has it, where a time is a string.
+    model_config = ConfigDict(strict=False)
 
 
-class Item(BaseModel):
+class Item(Declared):
     """Base of one entry of a window."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 SummaryT = TypeVar("SummaryT", bound=Summary)

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
+
+from schemas.model import Declared
 
 Stakes = Literal["low", "medium", "high"]
 NO_ACTION = "none"
 
 
-class Verdict(BaseModel):
+class Verdict(Declared):
     """Base of a decision's answer. A subclass narrows `action` to the closed set that it may name:
 
     class Rebook(Verdict):
         action: Literal["rebook", "none"]
     """
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
     action: str
     reason: str = Field(min_length=1)

@@ -9,9 +9,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
-from schemas.times import parse_rfc3339, rfc3339
+from schemas.model import Declared
+from schemas.row import FieldValue
+from schemas.times import FIRST_MS, LAST_MS, parse_rfc3339, rfc3339
 
 Headers = Sequence[tuple[str, bytes]]
 
@@ -20,7 +22,7 @@ LINKED = "midstream.linked"
 ANSWERED = "midstream.review.answered"
 
 
-class Event(BaseModel):
+class Event(Declared):
     """Base of every event body. Declare a subclass with its CloudEvents type:
 
         class Departed(Event, type="flight.departed"):
@@ -29,8 +31,6 @@ class Event(BaseModel):
 
     Strict: a string is not a number, an unknown field is refused, NaN and infinity are refused.
     """
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
     event_type: ClassVar[str] = ""
 
@@ -50,23 +50,27 @@ class Clock(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    at_ms: int
+    at_ms: int = Field(ge=FIRST_MS, le=LAST_MS)
     # Who says so ("raw/0", "events/3", "wall/1"); a lane's time is the least of what its origins said.
     origin: str
     # How many origins of this rank there are: the lane waits for all of them.
-    origins: int
+    origins: int = Field(ge=1)
     rank: int = 1
     final: bool = False
 
 
 class Linked(BaseModel):
-    """What one entity tells another about itself: the carried fields that an event set, each with its time."""
+    """What one entity tells another about itself: carried fields, each with the event that set it.
+
+    A field has two entries when a late event set it: what that event said, and what stands. A field that no event
+    has set yet is told without an event id, as of the event that began the link.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     link: str
     key: str
-    fields: dict[str, Any]
+    fields: dict[str, list[FieldValue]]
     removed: bool = False
 
 
@@ -98,8 +102,12 @@ class Envelope:
 
     @property
     def trigger(self) -> str:
-        """What names this event as a cause: the id is unique only per subject."""
-        return f"{self.subject}/{self.id}"
+        """What names this event as a cause: the id is unique only per subject.
+
+        A slash in the id is escaped, so that the last slash always parts the two.
+        """
+        name = self.id.replace("%", "%25").replace("/", "%2F")
+        return f"{self.subject}/{name}"
 
 
 def envelope_headers(envelope: Envelope) -> list[tuple[str, bytes]]:
@@ -126,6 +134,8 @@ def read_envelope(headers: Iterable[tuple[str, bytes]], value: bytes) -> Envelop
         KeyError, ValueError: a header is missing or unreadable, so somebody else wrote to an internal topic.
     """
     found = dict(headers)
+    if None in found.values():
+        raise ValueError("a header without a value")
     trace = found.get("traceparent")
     return Envelope(
         id=found["ce_id"].decode(),

@@ -34,7 +34,8 @@ class LaneRow(BaseModel):
         marks[clock.origin] = max(clock.at_ms, marks.get(clock.origin, clock.at_ms))
         now = dict(self.now_ms)
         if len(marks) >= clock.origins:
-            now[clock.rank] = max(min(marks.values()), now.get(clock.rank, 0))
+            heard_ms = min(marks.values())
+            now[clock.rank] = max(heard_ms, now.get(clock.rank, heard_ms))
         final = dict(self.final)
         if clock.final:
             final[clock.rank] = sorted({*final.get(clock.rank, ()), clock.origin})

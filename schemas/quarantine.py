@@ -36,6 +36,7 @@ class Reason(StrEnum):
     WRONG_TYPE = "wrong_type"
     NOT_FINITE = "not_finite"
     OUT_OF_RANGE = "out_of_range"
+    VALIDATOR_FAILED = "validator_failed"
     EMPTY_ENTITY_KEY = "empty_entity_key"
     ID_CONFLICT = "id_conflict"
     BEYOND_DEDUPE = "beyond_dedupe"
@@ -75,8 +76,8 @@ def quarantine_headers(refusal: Refusal, origin: Origin, original: Headers) -> l
     added = {
         "id": origin.id,
         "reason": refusal.reason.value,
-        "field": refusal.field,
-        # Pydantic's messages quote the input; a header must stay small.
+        # The path may be a field name that the sender made up, the detail may quote what was sent: keep both small.
+        "field": refusal.field[:500],
         "detail": refusal.detail[:500],
         "topic": origin.topic,
         "partition": str(origin.partition),

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Set as AbstractSet
 from typing import Any, Generic, NamedTuple, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
+
+from schemas.model import Declared
 
 
-class State(BaseModel):
+class State(Declared):
     """Base of an entity's state. Fields need defaults: a state exists before its first event."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
     def evolve(self, **changes: Any) -> Self:
         """A validated copy with `changes`; the row remembers exactly these fields as set by the event.
@@ -22,7 +22,7 @@ class State(BaseModel):
         Raises:
             pydantic.ValidationError: a value has the wrong type or the field does not exist.
         """
-        values = self.__dict__ | changes
+        values = fields_of(self) | changes
         new: Self = self.__pydantic_validator__.validate_python(values)
         return touched(new, self.model_fields_set | changes.keys())
 
@@ -38,6 +38,25 @@ def touched(state: StateT, names: AbstractSet[str]) -> StateT:
     """
     object.__setattr__(state, "__pydantic_fields_set__", set(names))
     return state
+
+
+def fields_of(state: State) -> dict[str, Any]:
+    """Field → value, without what `functools.cached_property` keeps beside them."""
+    values, fields = state.__dict__, type(state).__pydantic_fields__
+    return values if len(values) == len(fields) else {name: values[name] for name in fields}
+
+
+def settled(state: StateT) -> StateT:
+    """A copy of `state` that was given no field yet: what the row holds between events.
+
+    A copy, because the state may be a constant of the pipeline's author, given to many rows.
+    """
+    new = object.__new__(type(state))
+    object.__setattr__(new, "__dict__", dict(fields_of(state)))
+    object.__setattr__(new, "__pydantic_fields_set__", set())
+    object.__setattr__(new, "__pydantic_extra__", None)
+    object.__setattr__(new, "__pydantic_private__", state.__pydantic_private__)
+    return new
 
 
 class Stamp(NamedTuple):

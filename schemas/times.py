@@ -5,18 +5,24 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# The years 1 to 9999 in UTC: what RFC 3339 and Python's datetime can write. A time outside could be read but
+# never be written again.
+FIRST_MS = -62_135_596_800_000
+LAST_MS = 253_402_300_799_999
+
+
+class NaiveTime(ValueError):
+    """A time without a zone: it names no instant."""
 
 
 def to_ms(moment: datetime) -> int:
     """Epoch milliseconds of an aware `moment`.
 
     Raises:
-        ValueError: `moment` has no time zone, so it names no instant.
+        NaiveTime: `moment` has no time zone, so it names no instant.
     """
     if moment.tzinfo is None:
-        raise ValueError(
-            f"to_ms: expected a time with a zone, got {moment.isoformat()}; add 'Z' or an offset"
-        )
+        raise NaiveTime(f"to_ms: expected a time with a zone, got {moment.isoformat()}; add 'Z' or an offset")
     # Integer arithmetic: float seconds lose milliseconds far from 1970.
     return (moment - EPOCH) // timedelta(milliseconds=1)
 
@@ -36,9 +42,14 @@ def parse_rfc3339(text: str) -> int:
     """Epoch milliseconds of an RFC 3339 time.
 
     Raises:
-        ValueError: not a time, or a time without a zone.
+        NaiveTime: a time without a zone.
+        ValueError: not a time, or one that lies outside the years 1 to 9999 in UTC.
     """
-    return to_ms(datetime.fromisoformat(text))
+    # RFC 3339, 5.6: "t" and "z" may be in lower case; Python 3.11 reads only capitals.
+    time_ms = to_ms(datetime.fromisoformat(text.upper()))
+    if not FIRST_MS <= time_ms <= LAST_MS:
+        raise ValueError(f"{text} lies outside the years 1 to 9999 in UTC")
+    return time_ms
 
 
 def duration_ms(duration: timedelta) -> int:

@@ -29,7 +29,11 @@ PRESSURE: Scale = {"hPa": (1.0, 0.0), "mbar": (1.0, 0.0), "Pa": (0.01, 0.0)}
 
 def utc(moment: datetime) -> datetime:
     """The same instant, written in UTC."""
-    return moment.astimezone(UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        # Year 1 or 9999 with an offset. Pydantic passes an OverflowError on, and it would stop the lane.
+        raise PydanticCustomError("time_out_of_range", "lies outside the years 1 to 9999 in UTC") from None
 
 
 def quantity(scale: Scale) -> Callable[[Any], Any]:
@@ -48,7 +52,10 @@ def quantity(scale: Scale) -> Callable[[Any], Any]:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise PydanticCustomError("wrong_quantity", f"expected a number in 'value', got {value!r}")
         factor, offset = scale[unit]
-        return (value + offset) * factor
+        try:
+            return (value + offset) * factor
+        except OverflowError:
+            raise PydanticCustomError("quantity_out_of_range", "'value' is too large for a float") from None
 
     return normalise
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from streams.broker_folder import (
     BrokerFolder,
     Notice,
     Ports,
+    Process,
     ProcessRecord,
     choose_ports,
     disk_errors,
@@ -37,12 +37,12 @@ from streams.broker_launch import (
 from streams.broker_log import failure
 from streams.broker_process import (
     end,
+    gone_within,
     is_alive,
     join_owners,
     release,
     resident_bytes,
     spawn,
-    started_at,
 )
 from streams.kafka_jars import Progress
 from streams.settings import KafkaSettings, home
@@ -52,6 +52,8 @@ __all__ = ["Broker", "BrokerError", "BrokerStatus", "connect"]
 _DEFAULT_HEAP = "-Xmx1g"
 _PROBE_TIMEOUT_S = 5.0
 _POLL_S = 0.02
+# It has nothing to do but leave when its process has ended.
+_GUARD_TIMEOUT_S = 5.0
 
 State = Literal["running", "unresponsive", "stopped", "crashed"]
 
@@ -104,8 +106,8 @@ class Broker:
         self._cluster_id = cluster_id
         self._properties = dict(properties or {})
         self._notice = notice
-        # Of the broker that this object started or joined: its guard if it is our child, our end of the guard's pipe.
-        self._guard: subprocess.Popen[bytes] | None = None
+        # Of the broker that this object started or joined: its guard if we started it, our end of the guard's pipe.
+        self._guard: Process | None = None
         self._pipe: int | None = None
 
     @property
@@ -170,8 +172,8 @@ class Broker:
             self.folder.log.replace(self.folder.log.with_name("server.log.last-run"))
         spawned = spawn(command, self.folder, attached=attached)
         self._guard, self._pipe = spawned.guard, spawned.pipe
-        started = started_at(spawned.pid)
-        record = ProcessRecord(spawned.pid, started or "gone", f"{HOST}:{ports.broker}", attached)
+        process = spawned.process
+        record = ProcessRecord(process.pid, process.started, f"{HOST}:{ports.broker}", attached)
         try:
             self.folder.write_record(record)
         except BaseException:
@@ -185,8 +187,8 @@ class Broker:
             raise BrokerError(f"no broker was launched in {self.folder.root}")
         try:
             self._poll_until_ready(record, timeout_s)
-            if not record.attached and self._guard is not None and self._pipe is not None:
-                release(self._guard, self._pipe)
+            if not record.attached and self._pipe is not None:
+                release(self._pipe)
                 self._guard = self._pipe = None
         except BaseException:
             self._abandon(record)
@@ -249,10 +251,10 @@ class Broker:
         return was_alive
 
     def _forget(self) -> None:
-        """Let go of an ended process: close our end of the guard's pipe, and reap the guard."""
+        """Let go of an ended process: close our end of its guard's pipe, and see the guard leave."""
         self.leave()
         if self._guard is not None:
-            self._guard.wait()
+            gone_within(self._guard, _GUARD_TIMEOUT_S)
             self._guard = None
 
     def status(self) -> BrokerStatus:

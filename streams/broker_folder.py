@@ -43,11 +43,17 @@ class BrokerError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class ProcessRecord:
-    """What `broker.pid` says: the process, when it started (a recycled pid differs there), its address."""
+class Process:
+    """A process and when it started: a recycled pid differs there."""
 
     pid: int
     started: str
+
+
+@dataclass(frozen=True)
+class ProcessRecord(Process):
+    """What `broker.pid` says: the process, its address, whether it lives for its owners."""
+
     bootstrap: str
     attached: bool
 

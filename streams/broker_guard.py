@@ -28,7 +28,13 @@ _TERMINATE_TIMEOUT_S = 20
 
 
 def main(mode: str, pipe: int, data: Path, command: list[str]) -> int:
-    """Run the command until it ends, its owners are gone, or it is released. Its pid is the one line of output."""
+    """Run the command until it ends, its owners are gone, or it is released.
+
+    The one line of output is our pid and the command's.
+    """
+    # Nobody's child: whoever started us has nothing to wait for, and nothing to leave as a zombie.
+    if os.fork():
+        return 0
     bound = mode == "attached" and sys.platform == "linux"
     process = subprocess.Popen(
         command,
@@ -36,7 +42,7 @@ def main(mode: str, pipe: int, data: Path, command: list[str]) -> int:
         stdout=sys.stderr,
         preexec_fn=_die_with_parent if bound else None,  # noqa: PLW1509 - there is one thread here yet
     )
-    print(process.pid, flush=True)
+    print(os.getpid(), process.pid, flush=True)
     # Nothing more is said there; left open, it would be a pipe nobody reads.
     sys.stdout.close()
     abandoned = threading.Event()

@@ -11,6 +11,7 @@ _TAIL_LINES = 15
 _TAIL_BYTES = 64 * 1024
 _ERROR = re.compile(r"[\d-]+ [\d:,]+ (?:ERROR|FATAL) (.+?)(?: \([\w.$]+\))?$")
 _EXCEPTION = re.compile(r"(?:Caused by: )?(?:[\w$]+\.)+([A-Z][\w$]*(?:Exception|Error)\b.*)$")
+_UNCAUGHT = re.compile(r'^Exception in thread "main" (?:\w+\.)*')
 _FRAME = re.compile(r"\s+(?:at |\.\.\. \d+ )")
 # What Kafka or Java says, and what that means here. The first that is found wins.
 _CAUSES = (
@@ -58,7 +59,8 @@ def _last_error(server: list[str]) -> str | None:
 
 def _first(console: list[str]) -> str | None:
     """Java says first what is wrong, then that it gives up."""
-    return next((line.strip() for line in console if not line.startswith("Picked up ")), None)
+    first = next((line.strip() for line in console if not line.startswith("Picked up ")), None)
+    return first and _UNCAUGHT.sub("", first)
 
 
 def _tail(path: Path) -> list[str]:

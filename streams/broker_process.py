@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from streams.broker_folder import BrokerError, BrokerFolder, Notice, ProcessRecord
+from streams.broker_folder import BrokerError, BrokerFolder, Notice, Process
 from streams.java import java_environment
 
 _GUARD = Path(__file__).with_name("broker_guard.py")
@@ -23,10 +23,10 @@ _KILL_TIMEOUT_S = 10.0
 
 @dataclass(frozen=True)
 class Spawned:
-    """A process just started: its pid, its guard (our child), and our end of the guard's pipe."""
+    """A process just started, its guard, and our end of the guard's pipe."""
 
-    pid: int
-    guard: subprocess.Popen[bytes]
+    process: Process
+    guard: Process
     pipe: int
 
 
@@ -37,11 +37,10 @@ def spawn(command: Sequence[str], folder: BrokerFolder, *, attached: bool) -> Sp
     way it has a session of its own: Ctrl-C in the terminal is for us, who then stop the broker in our order.
     """
     read_end, write_end = _named_pipe(folder) if attached else os.pipe()
-    guard = None
     try:
         with folder.console.open("wb") as console:
-            guard = subprocess.Popen(
-                # Isolated and without site packages: it starts in 20 ms and imports nothing of ours.
+            # Isolated and without site packages: it starts in 20 ms and imports nothing of ours.
+            answer = subprocess.run(
                 [
                     *(sys.executable, "-I", "-S", str(_GUARD)),
                     *("attached" if attached else "detached", str(read_end), str(folder.root)),
@@ -54,21 +53,18 @@ def spawn(command: Sequence[str], folder: BrokerFolder, *, attached: bool) -> Sp
                 env=java_environment(),
                 start_new_session=True,
                 pass_fds=(read_end,),
-            )
-        assert guard.stdout is not None
-        with guard.stdout as answer:
-            pid = int(answer.readline() or 0)
-        if not pid:
+                check=False,
+            ).stdout.split()
+        if len(answer) != 2:
             raise BrokerError(f"the broker's guard did not start its command; see {folder.console}")
     except BaseException:
         # The last writer gone, the guard ends what it may have started.
         os.close(write_end)
-        if guard is not None:
-            guard.wait()
         raise
     finally:
         os.close(read_end)
-    return Spawned(pid, guard, write_end)
+    guard, process = (Process(int(pid), started_at(int(pid)) or "gone") for pid in answer)
+    return Spawned(process, guard, write_end)
 
 
 def _named_pipe(folder: BrokerFolder) -> tuple[int, int]:
@@ -83,13 +79,12 @@ def _named_pipe(folder: BrokerFolder) -> tuple[int, int]:
         raise
 
 
-def release(guard: subprocess.Popen[bytes], pipe: int) -> None:
+def release(pipe: int) -> None:
     """Let a detached process go on alone: its guard leaves, and it survives us. Closes the pipe."""
     # A guard whose process has just died is gone too.
     with contextlib.suppress(BrokenPipeError):
         os.write(pipe, b".")
     os.close(pipe)
-    guard.wait()
 
 
 def join_owners(folder: BrokerFolder) -> int:
@@ -127,9 +122,9 @@ def _started_at_by_ps(pid: int) -> str | None:
     return None if not state or state.startswith("Z") else start.strip()
 
 
-def is_alive(record: ProcessRecord) -> bool:
-    """Whether the recorded process runs; another process under the same pid does not count."""
-    return started_at(record.pid) == record.started
+def is_alive(process: Process) -> bool:
+    """Whether the process runs; another one under the same pid does not count."""
+    return started_at(process.pid) == process.started
 
 
 def resident_bytes(pid: int) -> int | None:
@@ -141,34 +136,35 @@ def resident_bytes(pid: int) -> int | None:
     return None
 
 
-def end(record: ProcessRecord, *, timeout_s: float, notice: Notice) -> None:
+def end(process: Process, *, timeout_s: float, notice: Notice) -> None:
     """SIGTERM, then SIGKILL when the process has not ended in time, saying so. Raises `BrokerError`."""
-    _signal(record, signal.SIGTERM)
-    if _gone_within(record, timeout_s):
+    _signal(process, signal.SIGTERM)
+    if gone_within(process, timeout_s):
         return
-    notice(f"the broker (pid {record.pid}) did not end within {timeout_s:g} s of SIGTERM: killing it")
-    _signal(record, signal.SIGKILL)
-    if not _gone_within(record, _KILL_TIMEOUT_S):
+    notice(f"the broker (pid {process.pid}) did not end within {timeout_s:g} s of SIGTERM: killing it")
+    _signal(process, signal.SIGKILL)
+    if not gone_within(process, _KILL_TIMEOUT_S):
         raise BrokerError(
-            f"the broker (pid {record.pid}) does not end even on SIGKILL: it hangs in the kernel"
+            f"the broker (pid {process.pid}) does not end even on SIGKILL: it hangs in the kernel"
         )
 
 
-def _signal(record: ProcessRecord, number: signal.Signals) -> None:
+def _signal(process: Process, number: signal.Signals) -> None:
     try:
-        if is_alive(record):
-            os.kill(record.pid, number)
+        if is_alive(process):
+            os.kill(process.pid, number)
     except ProcessLookupError:
         return
     except PermissionError as error:
         raise BrokerError(
-            f"the broker (pid {record.pid}) belongs to another user: stop it as that user"
+            f"the broker (pid {process.pid}) belongs to another user: stop it as that user"
         ) from error
 
 
-def _gone_within(record: ProcessRecord, timeout_s: float) -> bool:
+def gone_within(process: Process, timeout_s: float) -> bool:
+    """Wait for the end of the process; False if it did not come in time."""
     deadline = time.monotonic() + timeout_s
-    while is_alive(record):
+    while is_alive(process):
         if time.monotonic() >= deadline:
             return False
         time.sleep(_POLL_S)

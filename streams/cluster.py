@@ -24,7 +24,7 @@ from streams.topics import topic_name
 CHUNK_RECORDS = 10_000
 # A scan that hears nothing for so long, although records are left, will not hear more.
 SILENT_S = 30.0
-# What a broker must offer, by Kafka's API key and version, and since which Kafka it does: the protocol names no version.
+# The protocol names no version: what brokers offer (API key, version), and the Kafka that was the first to.
 SINCE = (((90, 0), "4.1"), ((26, 5), "4.0"), ((75, 0), "3.8"), ((68, 0), "3.7"), ((60, 0), "2.8"))
 
 Seen = Callable[[int, int], None]
@@ -82,11 +82,7 @@ async def api_versions(clients: Mapping[str, Any]) -> dict[int, int]:
     client = AIOKafkaClient(**clients)
     try:
         await client.bootstrap()
-        node = client.get_random_node()
-        async with asyncio.timeout(SILENT_S):
-            while not await client.ready(node):
-                await asyncio.sleep(0.1)
-        response = await client.send(node, ApiVersionRequest())
+        response = await client.send(client.get_random_node(), ApiVersionRequest())
     finally:
         await client.close()
     return {key: highest for key, _, highest in response.api_versions}
@@ -231,6 +227,15 @@ async def scan(
             waiting = {tp for tp in waiting if at[tp] < last[tp]}
             if seen is not None:
                 seen(total - sum(last[tp] - at[tp] for tp in waiting), total)
+
+
+async def since(clients: Mapping[str, Any], topic: str, time_ms: int) -> dict[tuple[str, int], int]:
+    """(topic, partition) → the first offset that reached Kafka at or after `time_ms`; the end if there is none."""
+    tps = await partitions_of(clients, [topic])
+    async with reader(clients, tps) as consumer:
+        last = await consumer.end_offsets(tps)
+        found = await consumer.offsets_for_times(dict.fromkeys(tps, time_ms))
+    return {(tp.topic, tp.partition): last[tp] if found[tp] is None else found[tp].offset for tp in tps}
 
 
 async def follow(clients: Mapping[str, Any], start: Mapping[tuple[str, int], int]) -> AsyncIterator[Record]:

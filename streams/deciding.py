@@ -47,10 +47,18 @@ def blamed(error: Exception, reason: Reason, *functions: Callable[..., Any] | No
     wrong = isinstance(error, WrongReturn)
     if not wrong and theirs.isdisjoint(frame.filename for frame in frames):
         return error
-    names = ", ".join(f"{function.__module__}.{function.__qualname__}" for function in called)
+    # The one that ran, if that can be told; else all that may have.
+    codes = {frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)}
+    ran = [f for f in called if (str(error).startswith(f"{full_name(f)} ") if wrong else f.__code__ in codes)]
+    names = ", ".join(full_name(function) for function in ran or called)
     last = [frame for frame in frames if wrong or frame.filename in theirs][-1]
     where = f"{last.name}, line {last.lineno}"
     return UserCodeError(reason, names, f"{type(error).__name__} in {where}: {error}")
+
+
+def full_name(function: Callable[..., Any]) -> str:
+    """Module and name, as errors give it."""
+    return f"{function.__module__}.{function.__qualname__}"
 
 
 @contextmanager

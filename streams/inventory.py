@@ -72,10 +72,9 @@ def uneven(states: list[TopicState]) -> str:
     """
     events = next(state for state in states if state.role == topics.EVENTS)
     for state in states:
-        if state.partitions and events.partitions and state.role != topics.RAW:
-            if state.partitions != events.partitions:
-                return (
-                    f"{state.name} has {state.partitions} partitions, {events.name} has {events.partitions}:"
-                    f" recreate it with {events.partitions}"
-                )
+        if state.role != topics.RAW and state.partitions not in (0, events.partitions) and events.partitions:
+            return (
+                f"{state.name} has {state.partitions} partitions, {events.name} has {events.partitions}:"
+                f" recreate it with {events.partitions}"
+            )
     return ""

@@ -30,7 +30,7 @@ from schemas.decision import NO_ACTION, Stakes, Verdict
 from schemas.event import Event
 from schemas.row import State
 from schemas.times import duration_ms
-from streams.signatures import alternatives, literals, mistake, optional, subclass, version_of, wired
+from streams.signatures import alternatives, literals, mistake, one_of, optional, subclass, version_of, wired
 
 StateT = TypeVar("StateT", bound=State)
 EventT = TypeVar("EventT", bound=Event)
@@ -41,6 +41,8 @@ InputT = TypeVar("InputT", bound=ActionInput)
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 KeyField = str | Mapping[type[Event], str]
+Order = Literal["arrival", "latest"]
+OnTimeout = Literal["reject", "approve"]
 
 
 @dataclass(frozen=True)
@@ -72,10 +74,12 @@ class Pipeline:
             ahead: an event this much later than its arrival in Kafka is quarantined.
             max_body_bytes: a larger body is quarantined.
         """
-        if not name or not name.replace("-", "").isalnum() or not name.islower():
+        if not (name.isascii() and name.replace("-", "").isalnum() and name.islower()):
             raise mistake(
                 "Pipeline", "a name of lower-case letters, digits and '-'", repr(name), "Rename it."
             )
+        if earliest.tzinfo is None:
+            raise mistake("Pipeline", "earliest= with a zone", str(earliest), "Add tzinfo=UTC.")
         self.name = name
         self.version = version
         self.earliest = earliest
@@ -90,7 +94,7 @@ class Pipeline:
         state: type[StateT],
         *,
         key: KeyField,
-        order: Literal["arrival", "latest"] = "latest",
+        order: Order = "latest",
         stale_after: timedelta | None = None,
         dedupe: Dedupe = Dedupe(),
         history: int = 5,
@@ -112,6 +116,7 @@ class Pipeline:
             raise mistake(
                 "Pipeline.entity", "a new identifier that is not 'lane'", repr(name), "Rename the entity."
             )
+        one_of(f"entity {name!r}", "order", order, Order)
         declared: Entity[StateT] = Entity(self, name, state, key, order, stale_after, dedupe, history, grace)
         self.entities[name] = declared
         return declared
@@ -135,7 +140,7 @@ class Entity(Generic[StateT]):
         name: str,
         state: type[StateT],
         key: KeyField,
-        order: Literal["arrival", "latest"],
+        order: Order,
         stale_after: timedelta | None,
         dedupe: Dedupe,
         history: int,
@@ -184,7 +189,10 @@ class Entity(Generic[StateT]):
                 came = f"{event.__name__}.{name}: datetime"
                 raise mistake(where, "times with a zone", came, "Use streams.UtcTime.")
         self.key_field(event, where)
-        self.events[event.event_type] = event
+        known = self.events.setdefault(event.event_type, event)
+        if known is not event:
+            came = f"{known.__name__} and {event.__name__}"
+            raise mistake(where, f"one model for type {event.event_type!r}", came, "Share the class.")
         return str(event.event_type)
 
     def on(
@@ -391,14 +399,16 @@ class Decision(Generic[ContextT, VerdictT]):
             if name not in self.verdict_actions():
                 cure = f"Its actions are {', '.join(self.verdict_actions())}."
                 raise mistake(function, f"an action of {self.verdict.__name__}", repr(name), cure)
+            one_of(function, "stakes", stakes, Stakes)
             limit = None if deadline is None else duration_ms(deadline)
             self.actions[name] = ActionRules(name, returned, function, stakes, limit)
             return function
 
         return declare
 
-    def human(self, *, deadline: timedelta, on_timeout: Literal["reject", "approve"] = "reject") -> None:
+    def human(self, *, deadline: timedelta, on_timeout: OnTimeout = "reject") -> None:
         """Declare that a person decides what has high stakes, until `deadline` after the decision's instant."""
+        one_of(f"decision {self.name!r}", "on_timeout", on_timeout, OnTimeout)
         self.review = ReviewRules(duration_ms(deadline), on_timeout)
 
     def verdict_actions(self) -> list[str]:

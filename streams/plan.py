@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from traceback import extract_tb
 from typing import Any
 
 from agents.action import ActionRules
@@ -95,10 +96,15 @@ def load(path: Path) -> Pipeline:
     except PipelineError:
         raise
     except Exception as error:
-        raise PipelineError(f"{path}: {type(error).__name__}: {error}") from error
+        lines = [frame.lineno for frame in extract_tb(error.__traceback__) if frame.filename == str(path)]
+        where = f"{path}, line {lines[-1]}" if lines else str(path)
+        raise PipelineError(f"{where}: {type(error).__name__}: {error}") from error
     finally:
         sys.path.pop(0)
-    found = [value for value in vars(module).values() if isinstance(value, Pipeline)]
+    # One pipeline may have several names.
+    found = list(
+        {id(value): value for value in vars(module).values() if isinstance(value, Pipeline)}.values()
+    )
     if len(found) != 1:
         raise PipelineError(f"{path}: expected one streams.Pipeline at top level, got {len(found)}.")
     return found[0]

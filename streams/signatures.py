@@ -64,6 +64,18 @@ def subclass(annotation: Any, base: type) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, base) and annotation is not base
 
 
+def one_of(where: Callable[..., Any] | str, name: str, value: Any, choices: Any) -> None:
+    """Refuse a `value` of argument `name` that is none of a Literal's `choices`: a misspelt word fails at start-up.
+
+    Raises:
+        PipelineError: names the argument and the choices.
+    """
+    known = literals(choices)
+    if value not in known:
+        cure = f"Choose from {', '.join(known)}."
+        raise mistake(where, f"{name}= to be one of {', '.join(map(repr, known))}", repr(value), cure)
+
+
 def literals(annotation: Any) -> tuple[str, ...]:
     """The values of a Literal annotation, or () when it is something else."""
     return typing.get_args(annotation) if typing.get_origin(annotation) is Literal else ()

@@ -19,6 +19,8 @@ AUDIT = "audit"
 DAY_MS = 24 * 3600 * 1000
 # A body may be refused for its size only if Kafka lets it in: the pipeline's own limit is far lower.
 MAX_RECORD_BYTES = 24 << 20
+# A refused record is the record and the headers that say why.
+QUARANTINE_HEADER_BYTES = 1 << 16
 
 
 def changelog(entity: str) -> str:
@@ -39,10 +41,17 @@ class Topic:
 
 def topics(plan: Plan) -> list[Topic]:
     """Every topic of `plan`, in flow order."""
-    week = {"retention.ms": str(7 * DAY_MS), "max.message.bytes": str(MAX_RECORD_BYTES)}
-    month = {"retention.ms": str(30 * DAY_MS), "max.message.bytes": str(MAX_RECORD_BYTES)}
-    forever = {"retention.ms": "-1"}
-    compacted = {"cleanup.policy": "compact"}
+    # Kafka's usual 1 MB would stop the lane at the first body of nearly that size: its event, the row that holds it
+    # and the context that shows it are a little larger.
+    large = {"max.message.bytes": str(MAX_RECORD_BYTES)}
+    # When a record came is for the broker to say: a producer's clock may be wrong, or lie.
+    week = large | {"retention.ms": str(7 * DAY_MS), "message.timestamp.type": "LogAppendTime"}
+    month = {
+        "retention.ms": str(30 * DAY_MS),
+        "max.message.bytes": str(MAX_RECORD_BYTES + QUARANTINE_HEADER_BYTES),
+    }
+    forever = large | {"retention.ms": "-1"}
+    compacted = large | {"cleanup.policy": "compact"}
     changelogs = [
         Topic(changelog(name), "entity:key", "entity", f"the rows of {name}", compacted)
         for name in (*plan.entities, ENTITY)

@@ -80,10 +80,14 @@ class EntityLane:
     playback: bool = False
     tally: Counter[tuple[str, ...]] = field(default_factory=Counter)
     models: dict[str, Callable[[bytes], Event]] = field(init=False)
+    # (event type, entity) for every entity that owns a type or hears a copy of it.
+    heard: set[tuple[str, str]] = field(init=False)
 
     def __post_init__(self) -> None:
         """Look the validators up once."""
         self.models = {n: TypeAdapter(t.model).validator.validate_json for n, t in self.plan.types.items()}
+        self.heard = {(name, known.owner) for name, known in self.plan.types.items()}
+        self.heard |= {(name, copy.entity) for name, copies in self.plan.copies.items() for copy in copies}
 
     def batch(self, batch: Sequence[Record]) -> list[Out]:
         """What a batch of events becomes; the changed rows wait in `rows`."""
@@ -93,26 +97,49 @@ class EntityLane:
         """Read one record and send it the way of its kind; what cannot be followed is quarantined."""
         try:
             envelope = read_envelope(record.headers, record.value or b"")
-            if envelope.type == CLOCK:
-                return self.tick(record, envelope, Clock.model_validate_json(envelope.data))
             entity, _, key = (record.key or b"").decode().partition(":")
-            plan = self.plan.entities[entity]
+            body = self.body(entity, envelope)
         except (KeyError, ValueError) as error:
             return [
                 self.refuse(record, Refusal(Reason.FOREIGN_RECORD, detail=f"{type(error).__name__}: {error}"))
             ]
+        if isinstance(body, Clock):
+            return self.tick(record, envelope, body)
+        plan = self.plan.entities[entity]
         try:
-            if envelope.type == LINKED:
-                return self.relate(plan, key, envelope)
-            if envelope.type == ANSWERED:
+            if isinstance(body, Linked):
+                return self.relate(plan, key, envelope, body)
+            if body is None:
                 return self.answer(plan, key, record, envelope)
-            return self.follow(plan, key, record, envelope)
+            return self.follow(plan, key, record, envelope, body)
         except UserCodeError as error:
             return [self.refuse(record, Refusal(error.reason, error.function, str(error)))]
 
-    def follow(self, plan: EntityPlan, key: str, record: Record, envelope: Envelope) -> list[Out]:
+    def body(self, entity: str, envelope: Envelope) -> Event | Linked | Clock | None:
+        """What a record says, if it can be for `entity`; None for an answer, which is judged by itself.
+
+        Raises:
+            KeyError, ValueError: somebody else wrote it, or an earlier version of the pipeline.
+        """
+        if envelope.type == CLOCK:
+            return Clock.model_validate_json(envelope.data)
+        rules = self.plan.entities[entity].rules
+        if envelope.type == ANSWERED:
+            return None
+        if envelope.type == LINKED:
+            linked = Linked.model_validate_json(envelope.data)
+            if linked.link not in rules.links_in:
+                raise ValueError(f"{entity} holds no relation {linked.link!r}")
+            return linked
+        if (envelope.type, entity) not in self.heard:
+            raise ValueError(f"{entity} does not hear {envelope.type!r}")
+        return self.models[envelope.type](envelope.data)
+
+    def follow(
+        self, plan: EntityPlan, key: str, record: Record, envelope: Envelope, event: Event
+    ) -> list[Out]:
         """The way of one fact: 1 known? 2 state, 3 windows, 4 timers, 5 decisions, 6 the row, 7 whom to tell."""
-        row, event = self.rows.get(plan.name, key), self.models[envelope.type](envelope.data)
+        row = self.rows.get(plan.name, key)
         now_ms = self.now_ms(plan)
         owner = self.plan.types[envelope.type].owner == plan.name
         # 1. The owner judges every event once; copies come from its lane, each exactly once.
@@ -158,9 +185,8 @@ class EntityLane:
         named = ((copy.entity, getattr(event, copy.key_field)) for copy in self.plan.copies[envelope.type])
         return [records.fact(entity, key, envelope) for entity, key in named if key]
 
-    def relate(self, plan: EntityPlan, key: str, envelope: Envelope) -> list[Out]:
+    def relate(self, plan: EntityPlan, key: str, envelope: Envelope, linked: Linked) -> list[Out]:
         """The way of a link: it lands in the row of the entity that it tells."""
-        linked = Linked.model_validate_json(envelope.data)
         row = state.relate(plan.rules, self.rows.get(plan.name, key), envelope, linked, self.now_ms(plan))
         self.tally["event", LINKED] += 1
         return self.store(plan, key, row)
@@ -217,6 +243,9 @@ class EntityLane:
             )
             if ripe is None or ripe[0] != due_ms:
                 continue
+            # A window that nobody feeds runs empty by time alone; its periodic timer then rests. As of `due_ms`:
+            # time may have come far at once, and this timer must still see what it is about.
+            self.rows.put(entity, key, state.expire(plan.rules, row, due_ms))
             outs += self.fire_one(plan, key, record, envelope, ripe[1])
         for entry in later:
             self.timers.add(*entry)

@@ -9,7 +9,7 @@ from streams.settings import home, load_settings
 
 
 def clients() -> dict[str, Any]:
-    """aiokafka options for the broker in use: the one that `KAFKA_*` names, else the embedded one that runs.
+    """The aiokafka options for the broker in use: the one that `KAFKA_*` names, else the embedded one that runs.
 
     Raises:
         SettingsError: the environment contradicts itself.

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import AsyncIterable, Mapping
+from collections.abc import AsyncIterable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,8 @@ class WorkerConfig:
     attached: bool = False
     # A fixed name makes a restart keep its partitions (static membership).
     instance: str | None = None
+    # Told how many lanes run, each time that they have been opened.
+    opened: Callable[[int], None] | None = None
 
 
 class LaneBoot(BootStrategy):
@@ -125,6 +127,8 @@ def build(plan: Plan, config: WorkerConfig, lanes: Lanes) -> faust.App:
             await lanes.assign((tp.topic, tp.partition) for tp in app.consumer.assignment())
         except Exception as error:  # noqa: BLE001 - whatever it is, a lane that is not fenced must not run
             die(f"{plan.name}: a lane could not be opened: {type(error).__name__}: {error}", error)
+        if config.opened is not None:
+            config.opened(len(lanes.open_lanes))
 
     async def closing(*args: Any, **kwargs: Any) -> None:
         await lanes.revoke()
@@ -178,6 +182,8 @@ def run_worker(plan: Plan, config: WorkerConfig) -> None:
 
     app.task(watching)
     worker = faust.Worker(app, loop=loop, loglevel=logging.WARNING, quiet=True, redirect_stdouts=False)
+    # It writes cursor sequences to standard output, terminal or not.
+    worker.spinner = None
     worker.execute_from_commandline()
 
 

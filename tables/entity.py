@@ -94,14 +94,14 @@ class Rows:
         for row_key, (entity, was_due_ms) in self._dirty.items():
             row: BaseModel = self._live[row_key]
             due_ms = row.next_due_ms() if isinstance(row, Row) else None
-            changed.append(
-                ChangedRow(entity, row_key, self._to_json[entity](row), due_ms, was_due_ms)
-            )
-        self._dirty.clear()
+            changed.append(ChangedRow(entity, row_key, self._to_json[entity](row), due_ms, was_due_ms))
         if len(self._live) > self._limit:
-            # Oldest first: a dict keeps the order in which rows were first read.
-            for row_key in list(self._live)[: len(self._live) - self._limit // 2]:
+            # Oldest first: a dict keeps the order in which rows were first read. Rows that have just changed stay:
+            # the database hears of them only after the commit, and gives the old ones until then.
+            unchanged = [row_key for row_key in self._live if row_key not in self._dirty]
+            for row_key in unchanged[: len(self._live) - self._limit // 2]:
                 del self._live[row_key]
+        self._dirty.clear()
         return changed
 
 

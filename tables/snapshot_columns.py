@@ -94,6 +94,8 @@ def _plain_types(schema: Mapping[str, Any], shared: Mapping[str, Any]) -> Iterat
 
 def struct(types: Mapping[str, str]) -> str:
     """The DuckDB type of a JSON object with these fields."""
+    if not types:
+        return JSON
     return "STRUCT(" + ", ".join(f'"{name}" {kind}' for name, kind in types.items()) + ")"
 
 

@@ -46,9 +46,9 @@ class Store:
         table.set_block_cache(Store._cache)
         table.set_bloom_filter(10, False)
         options.set_block_based_table_factory(table)
-        folder.parent.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
             self._db = Rdict(str(folder), options, access_type=AccessType.read_write())
         except Exception as error:  # rocksdict raises bare Exception
             raise StoreError(
@@ -57,8 +57,15 @@ class Store:
             ) from error
 
     def get(self, key: bytes) -> bytes | None:
-        """The stored row `key`."""
-        value: bytes | None = self._db.get(ROW + key)
+        """The stored row `key`.
+
+        Raises:
+            StoreError: the part of the database that holds it is damaged.
+        """
+        try:
+            value: bytes | None = self._db.get(ROW + key)
+        except Exception as error:  # rocksdict raises bare Exception
+            raise self._damaged(error) from error
         return value
 
     def offsets(self) -> dict[str, int]:
@@ -77,12 +84,27 @@ class Store:
         return ((key[1:], value) for key, value in self._scan(ROW))
 
     def _scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        for key, value in self._db.items(from_key=prefix):
+        """Every key with `prefix`, and its value. `Rdict.items` would end without a word at the first damaged block."""
+        found = self._db.iter()
+        found.seek(prefix)
+        while found.valid():
+            key, value = found.key(), found.value()
             # Raw mode: keys and values are bytes, whatever rocksdict's own annotation allows.
             assert isinstance(key, bytes)
             if not key.startswith(prefix):
                 return
             yield key, value
+            found.next()
+        try:
+            found.status()
+        except Exception as error:  # rocksdict raises bare Exception
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> StoreError:
+        return StoreError(
+            f"cannot read the lane's database {self.folder}: {error}. If it is damaged, delete the folder: "
+            f"the lane restores it from its changelog."
+        )
 
     def write(self, changed: Iterable[ChangedRow], offsets: Mapping[str, int]) -> None:
         """Write the rows of one committed batch and the changelog offsets after it, in one step."""

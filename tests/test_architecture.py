@@ -357,9 +357,9 @@ def test_a_tree_is_read_by_its_indentation() -> None:
 
 
 def test_the_architecture_page_draws_the_tree_that_is_there() -> None:
-    [drawn] = [
-        paths for block in blocks("ARCHITECTURE.md") if Path("schemas") in (paths := tree_paths(block))
-    ]
+    trees = [paths for block in blocks("ARCHITECTURE.md") if Path("schemas") in (paths := tree_paths(block))]
+    assert len(trees) == 1, "ARCHITECTURE.md has one fenced block with a line `schemas/`: the tree"
+    [drawn] = trees
     missing = [str(path) for path in drawn if not (ROOT / path).exists()]
     unnamed = [
         str(module) for module in modules(*CODE) if module.name != "__init__.py" and module not in drawn

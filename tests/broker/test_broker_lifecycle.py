@@ -319,13 +319,24 @@ def test_a_start_that_is_broken_off_leaves_nothing(data: Path, number: signal.Si
 
 
 def test_a_server_that_refuses_its_settings_is_one_line_and_its_log(data: Path) -> None:
+    wrong = Broker(data, properties={"num.io.threads": "many"})
     with pytest.raises(BrokerError) as refused:
-        Broker(data, properties={"num.io.threads": "many"}).start(attached=True)
-
-    assert str(refused.value).startswith(
-        f"the broker in {data} ended while starting: ConfigException: Invalid value many"
+        wrong.start(attached=True)
+    assert str(refused.value) == (
+        f"Kafka could not format {data}/kafka (exit code 1): ConfigException: Invalid value many for configuration"
+        f" num.io.threads: Not a number of type INT; see {data}/logs/console.log"
     )
-    assert str(refused.value).endswith(f"; see {data}/logs/server.log")
+
+    # Formatted, it is the server itself that refuses.
+    right = Broker(data)
+    right.start(attached=True)
+    right.stop()
+    with pytest.raises(BrokerError) as refused:
+        wrong.start(attached=True)
+    assert str(refused.value) == (
+        f"the broker in {data} ended while starting: ConfigException: Invalid value many for configuration"
+        f" num.io.threads: Not a number of type INT; see {data}/logs/server.log"
+    )
     assert any("ConfigException" in line for line in refused.value.log_tail)
 
 

@@ -30,7 +30,7 @@ from streams.broker_folder import (
     server_properties,
 )
 from streams.broker_log import failure
-from streams.broker_process import end, is_alive, join_owners, release, spawn, started_at
+from streams.broker_process import end, gone_within, is_alive, join_owners, release, spawn, started_at
 from streams.settings import KafkaSettings
 
 SLEEP = ["sleep", "600"]
@@ -246,14 +246,13 @@ class TestRefusals:
 class TestGuard:
     def test_a_detached_process_is_released_and_has_no_guard_left(self, folder: BrokerFolder) -> None:
         spawned = spawn(SLEEP, folder, attached=False)
-        record = record_of(spawned.pid)
 
-        release(spawned.guard, spawned.pipe)
+        release(spawned.pipe)
 
-        assert is_alive(record)
-        assert spawned.guard.returncode == 0
-        end(record, timeout_s=5, notice=pytest.fail)
-        assert not is_alive(record)
+        assert gone_within(spawned.guard, 5)
+        assert is_alive(spawned.process)
+        end(spawned.process, timeout_s=5, notice=pytest.fail)
+        assert not is_alive(spawned.process)
 
     @pytest.mark.parametrize("attached", [True, False])
     def test_a_killed_owner_takes_its_process_along(self, folder: BrokerFolder, attached: bool) -> None:
@@ -286,19 +285,19 @@ class TestGuard:
     def test_a_killed_guard_takes_its_process_along(self, folder: BrokerFolder) -> None:
         spawned = spawn(SLEEP, folder, attached=True)
 
-        spawned.guard.kill()
-        spawned.guard.wait()
+        os.kill(spawned.guard.pid, signal.SIGKILL)
 
-        assert eventually_gone(spawned.pid)
+        assert gone_within(spawned.process, 5)
         os.close(spawned.pipe)
 
     def test_ctrl_c_in_the_terminal_is_for_the_owner(self, folder: BrokerFolder) -> None:
         spawned = spawn(SLEEP, folder, attached=True)
 
-        assert os.getsid(spawned.pid) != os.getsid(0)
+        assert os.getsid(spawned.process.pid) != os.getsid(0)
 
         os.close(spawned.pipe)
-        spawned.guard.wait()
+        assert gone_within(spawned.guard, 5)
+        assert not is_alive(spawned.process)
 
     def test_a_command_that_does_not_exist_is_said_with_the_file_that_says_why(
         self, folder: BrokerFolder
@@ -332,7 +331,7 @@ import sys, time
 from pathlib import Path
 from streams.broker_folder import BrokerFolder
 from streams.broker_process import spawn
-print(spawn({SLEEP!r}, BrokerFolder(Path({str(folder.root)!r})), attached={attached}).pid, flush=True)
+print(spawn({SLEEP!r}, BrokerFolder(Path({str(folder.root)!r})), attached={attached}).process.pid, flush=True)
 time.sleep(600)
 """
         return subprocess.Popen(

@@ -1,0 +1,248 @@
+"""The committed topics of a pipeline come in, one DuckDB file of them goes out: whole, at a cut, again and again.
+
+The cut is taken first: the last stable offset of every partition, at one look. Then everything before it is read, and
+nothing after it. A run that is killed continues from what its working database holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from streams import kafka, topics
+from streams.cluster import partitions_of
+from streams.plan import Plan
+from tables.snapshot import Cut, Snapshot, Source
+
+# Records taken from the client at once; they enter the database in one transaction.
+CHUNK_RECORDS = 25_000
+# Kafka may drop a tombstone this long after it was written (`delete.retention.ms`, 24 h unless set), less a margin:
+# who was away longer reads compacted topics from their beginning, or would keep what was deleted meanwhile.
+TOMBSTONES_KEPT_MS = 20 * 3600 * 1000
+# No partition moved for so long although there is something to read.
+STUCK_S = 60.0
+
+# (offsets read, offsets to read)
+Progress = Callable[[int, int], None]
+Offsets = Mapping[TopicPartition, int]
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """What one pass did."""
+
+    cut: Cut
+    # Records read, and the rows that each table has now.
+    records: int
+    rows: Mapping[str, int]
+    # What was read anew, and why.
+    notes: Sequence[str]
+    published: bool
+    seconds: float
+    publish_seconds: float
+
+
+async def project(
+    clients: Mapping[str, Any], plan: Plan, working: Path, out: Path, progress: Progress | None = None
+) -> Pass:
+    """One pass: bring the working database up to the cut, and publish it.
+
+    Raises:
+        NoTopicError: a topic of the pipeline does not exist.
+        SnapshotError: a file cannot be used.
+        KafkaError, TimeoutError: Kafka cannot be reached, or stops answering.
+    """
+    snapshot = Snapshot(working, source(plan))
+    try:
+        return await one_pass(clients, snapshot, out, progress, always=True)
+    finally:
+        snapshot.close()
+
+
+async def follow(
+    clients: Mapping[str, Any],
+    plan: Plan,
+    working: Path,
+    out: Path,
+    every_s: float,
+    tell: Callable[[Pass], None],
+    trouble: Callable[[str], None],
+    progress: Progress | None = None,
+) -> None:
+    """Pass after pass, with `every_s` between them, until cancelled; what is published stays complete.
+
+    When nothing new has come the published file stays as it is. `tell` hears of every pass; once the first has
+    succeeded, `trouble` hears when Kafka is away, and the next one tries again.
+
+    Raises:
+        as `project`.
+    """
+    snapshot = Snapshot(working, source(plan))
+    try:
+        # What was read before a run was killed, or before Kafka went away, may not be published yet.
+        tell(await one_pass(clients, snapshot, out, progress, always=True))
+        broken_off = False
+        while True:
+            await asyncio.sleep(every_s)
+            try:
+                tell(await one_pass(clients, snapshot, out, progress, always=broken_off))
+                broken_off = False
+            except (KafkaError, TimeoutError) as error:
+                broken_off = True
+                trouble(str(error))
+    finally:
+        snapshot.close()
+
+
+def source(plan: Plan) -> Source:
+    """What the snapshot of `plan` is made of."""
+    roles = [topics.changelog(name) for name in plan.entities]
+    roles += [
+        topics.CHANGES,
+        topics.DECISIONS,
+        topics.ACTIONS,
+        topics.REVIEWS,
+        topics.QUARANTINE,
+        topics.AUDIT,
+    ]
+    return Source(
+        plan.name,
+        plan.version,
+        {role: topics.topic_name(plan, role) for role in roles},
+        {name: entity.state for name, entity in plan.entities.items()},
+    )
+
+
+async def one_pass(
+    clients: Mapping[str, Any], snapshot: Snapshot, out: Path, progress: Progress | None, *, always: bool
+) -> Pass:
+    """Bring `snapshot` up to a new cut, then publish it: if there is news, or `always`."""
+    began = time.monotonic()
+    cut, records, notes = await catch_up(clients, snapshot, progress)
+    publishing = time.monotonic()
+    published = await in_thread(snapshot, publish, snapshot, out, always or bool(records or notes))
+    now = time.monotonic()
+    return Pass(cut, records, snapshot.rows(), notes, published, now - began, now - publishing)
+
+
+async def catch_up(
+    clients: Mapping[str, Any], snapshot: Snapshot, progress: Progress | None
+) -> tuple[Cut, int, list[str]]:
+    """1 the partitions, 2 the cut, 3 what must be read anew, 4 the records up to the cut.
+
+    Returns the cut, how many records were read, and what was read anew.
+    """
+    # 1. The partitions.
+    tps = await partitions_of(clients, list(snapshot.source.topics.values()))
+    async with kafka.reader(clients, tps) as consumer:
+        # 2. The cut: the last stable offsets, because the reader reads committed records only.
+        cut = Cut(await kafka.cluster_id(clients), datetime.now(UTC))
+        ends = await consumer.end_offsets(tps)
+        firsts = await consumer.beginning_offsets(tps)
+        # 3. What the working database holds and no longer belongs to these topics.
+        notes = [f"{name}: its columns have changed; it was read anew" for name in snapshot.renewed]
+        snapshot.renewed.clear()
+        notes += await in_thread(snapshot, refresh, snapshot, cut, ends)
+        # 4. The records.
+        held = snapshot.offsets()
+        starts = {tp: max(held.get((tp.topic, tp.partition), 0), firsts[tp]) for tp in tps}
+        records = await read(consumer, snapshot, cut, starts, ends, progress)
+        await in_thread(snapshot, snapshot.apply, {}, {(tp.topic, tp.partition): ends[tp] for tp in tps}, cut)
+    return cut, records, notes
+
+
+def refresh(snapshot: Snapshot, cut: Cut, ends: Offsets) -> list[str]:
+    """Empty the tables that do not belong to their topics any more; returns what was emptied, and why."""
+    everything = list(snapshot.tables)
+    known, last_ms = snapshot.cluster(), snapshot.last_cut_ms()
+    if known not in (None, cut.cluster):
+        snapshot.forget(everything)
+        return [f"the working file was made from cluster {known}, this is {cut.cluster}: all was read anew"]
+    notes = []
+    ahead = {
+        topic
+        for (topic, number), offset in snapshot.offsets().items()
+        if offset > ends.get(TopicPartition(topic, number), -1)
+    }
+    if ahead:
+        snapshot.forget([topic for topic in everything if topic in ahead])
+        notes += [f"{topic}: it was deleted or made anew; it was read anew" for topic in sorted(ahead)]
+    if last_ms is not None and cut.at.timestamp() * 1000 - last_ms > TOMBSTONES_KEPT_MS:
+        compacted = [topic for topic, table in snapshot.tables.items() if table.key is not None]
+        snapshot.forget(compacted)
+        notes.append("the last pass was long ago: entities and reviews were read anew, to miss no deletion")
+    return notes
+
+
+async def read(
+    consumer: AIOKafkaConsumer,
+    snapshot: Snapshot,
+    cut: Cut,
+    starts: Offsets,
+    ends: Offsets,
+    progress: Progress | None,
+) -> int:
+    """Bring every record from `starts` up to, not including, `ends` into `snapshot`; returns how many."""
+    at = dict(starts)
+    for tp, offset in starts.items():
+        consumer.seek(tp, offset)
+    missing = {tp for tp in ends if at[tp] < ends[tp]}
+    consumer.pause(*(ends.keys() - missing))
+    whole = sum(ends[tp] - at[tp] for tp in missing)
+    count, moved_s = 0, time.monotonic()
+    while missing:
+        chunk = await consumer.getmany(timeout_ms=200, max_records=CHUNK_RECORDS)
+        records: dict[str, list[Any]] = {}
+        for tp, batch in chunk.items():
+            records.setdefault(tp.topic, []).extend(r for r in batch if r.offset < ends[tp])
+        before = sum(at.values())
+        for tp in list(missing):
+            # The position also moves over control records, which end every transaction.
+            at[tp] = min(await consumer.position(tp), ends[tp])
+            if at[tp] == ends[tp]:
+                missing.discard(tp)
+                consumer.pause(tp)
+        if sum(at.values()) > before:
+            moved_s = time.monotonic()
+            offsets = {(tp.topic, tp.partition): offset for tp, offset in at.items()}
+            await in_thread(snapshot, snapshot.apply, records, offsets, cut)
+            count += sum(map(len, records.values()))
+        elif time.monotonic() - moved_s > STUCK_S:
+            tp = min(missing)
+            raise TimeoutError(
+                f"{tp.topic}[{tp.partition}] stays at offset {at[tp]} of {ends[tp]}: nothing came for {STUCK_S:.0f} s"
+            )
+        if progress is not None:
+            progress(whole - sum(ends[tp] - at[tp] for tp in missing), whole)
+    return count
+
+
+def publish(snapshot: Snapshot, out: Path, news: bool) -> bool:
+    """Publish if there is news, or no file; returns whether it did."""
+    if not news and out.exists():
+        return False
+    snapshot.publish(out)
+    return True
+
+
+async def in_thread(snapshot: Snapshot, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run `function` beside the loop. When cancelled, stop DuckDB and wait: nobody may close it under a query."""
+    running = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        snapshot.interrupt()
+        await asyncio.wait([running])
+        if not running.cancelled():
+            running.exception()
+        raise
