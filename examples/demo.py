@@ -27,7 +27,8 @@ from examples.demo_view import Meter, Summary, how_to_read, show
 from examples.flights import flights
 from examples.flights_feed import FIRST_DAY, LAST_DAY, feed
 from streams import topics
-from streams.local import Local, LocalError, arrived
+from streams.local import PARTITIONS, Local, LocalError, arrived
+from streams.metrics import total
 from streams.plan import compile_plan
 from streams.playback import Progress, play
 from streams.projector import project
@@ -138,6 +139,8 @@ def jar_progress(console: Console) -> Any:
 
 async def through(choice: Choice, local: Local, console: Console) -> Summary:
     """The play itself: publisher and worker side by side, then the snapshot."""
+    with console.status("The worker joins its group, opens its lanes …"):
+        await ready(local)
     progress = Progress()
     began = time.monotonic()
     records = feed(
@@ -151,7 +154,7 @@ async def through(choice: Choice, local: Local, console: Console) -> Summary:
         play(
             local.clients,
             topics.topic_name(local.plan, topics.RAW),
-            4,
+            PARTITIONS,
             records,
             speed=choice.speed,
             progress=progress,
@@ -168,6 +171,13 @@ async def through(choice: Choice, local: Local, console: Console) -> Summary:
     summary = await asyncio.to_thread(sum_up, snapshot, progress, seconds, local.restarts)
     (choice.out / "demo-summary.json").write_text(json.dumps(asdict(summary), indent=2) + "\n")
     return summary
+
+
+async def ready(local: Local) -> None:
+    """Wait until every lane runs: what comes before would only measure how long a worker takes to start."""
+    while total(await local.samples(), "midstream_lane_state", state="running") < 2 * PARTITIONS:
+        local.supervise()
+        await asyncio.sleep(REFRESH_S)
 
 
 async def watch(

@@ -27,11 +27,11 @@ from streams.broker_folder import (
     disk_errors,
 )
 from streams.broker_launch import (
+    folder_lock,
     format_once,
     java_command,
     require_space,
     server_command,
-    sole_start,
     write_configuration,
 )
 from streams.broker_log import failure
@@ -142,35 +142,29 @@ class Broker:
         folder = self.folder
         with disk_errors(folder.root):
             folder.log.parent.mkdir(parents=True, exist_ok=True)
-            with sole_start(folder):
-                self._refuse_if_running()
+            with folder_lock(folder) as lock:
+                self._note_crash()
                 require_space(folder.root)
                 java = java_command(progress=progress)
                 ports = choose_ports(folder, self._port, keep=not attached, notice=self._notice)
                 write_configuration(folder, ports, self._properties)
                 format_once(folder, java, ports, self._properties, self._cluster_id)
-                self._spawn(server_command(folder, java, self._heap), ports, attached=attached)
+                self._spawn(server_command(folder, java, self._heap), ports, lock, attached=attached)
 
-    def _refuse_if_running(self) -> None:
+    def _note_crash(self) -> None:
         record = self.folder.record()
-        if record is None:
-            return
-        if is_alive(record):
-            raise BrokerError(
-                f"a broker (pid {record.pid}) is already running in {self.folder.root} at {record.bootstrap}:"
-                " use it, stop it, or use another folder (--data)"
+        if record is not None:
+            self._notice(
+                f"the last run (pid {record.pid}) ended without a clean stop: Kafka checks its data while starting"
             )
-        self._notice(
-            f"the last run (pid {record.pid}) ended without a clean stop: Kafka checks its data while starting"
-        )
-        self.folder.pid_file.unlink(missing_ok=True)
+            self.folder.pid_file.unlink()
 
-    def _spawn(self, command: list[str], ports: Ports, *, attached: bool) -> None:
+    def _spawn(self, command: list[str], ports: Ports, lock: int, *, attached: bool) -> None:
         self._forget()
         # The log is then of this run only, even when Java does not come as far as opening it.
         if self.folder.log.exists():
             self.folder.log.replace(self.folder.log.with_name("server.log.last-run"))
-        spawned = spawn(command, self.folder, attached=attached)
+        spawned = spawn(command, self.folder, lock, attached=attached)
         self._guard, self._pipe = spawned.guard, spawned.pipe
         process = spawned.process
         record = ProcessRecord(process.pid, process.started, f"{HOST}:{ports.broker}", attached)

@@ -5,7 +5,8 @@
 - `kafka/`: Kafka's own data: topics, metadata, cluster id
 - `logs/server.log`, `logs/console.log`: Kafka's log of this run; what Java itself said
 - `broker.pid`: the running process, with its start time
-- `owners`, `start.lock`: who an attached broker lives for; one start at a time
+- `broker.lock`: held by the running process, whatever `broker.pid` says
+- `owners`: who an attached broker lives for
 """
 
 from __future__ import annotations
@@ -111,9 +112,9 @@ class BrokerFolder:
         return self.root / "owners"
 
     @property
-    def start_lock(self) -> Path:
-        """Held while a start is under way."""
-        return self.root / "start.lock"
+    def lock(self) -> Path:
+        """Held by whoever is starting a broker here, and then by the broker's process as long as it lives."""
+        return self.root / "broker.lock"
 
     @property
     def ports_file(self) -> Path:
@@ -237,6 +238,9 @@ def server_properties(data_dir: Path, ports: Ports, extra: Mapping[str, str]) ->
         "controller.listener.names": "CONTROLLER",
         "listeners": f"PLAINTEXT://{HOST}:{ports.broker},CONTROLLER://{HOST}:{ports.controller}",
         "log.dirs": str(data_dir),
+        # After a crash the controller waits this long for the broker it still knows, and takes the new one only then.
+        "broker.session.timeout.ms": "3000",
+        "broker.heartbeat.interval.ms": "500",
         # One node: every internal topic has one copy.
         "offsets.topic.replication.factor": "1",
         "transaction.state.log.replication.factor": "1",

@@ -1,6 +1,6 @@
 """A command and a pipe -> the command runs, and is ended when the last holder of the pipe is gone, however it went.
 
-Run as a script: `broker_guard.py attached|detached PIPE_FD DATA COMMAND…`. It imports nothing of the project, so that
+Run as a script: `broker_guard.py attached|detached PIPE_FD LOCK_FD DATA COMMAND…`. It imports nothing of the project, so that
 it starts in milliseconds. Its owners hold the writing end; the kernel closes it for whoever dies, even of SIGKILL, and
 when the last end closes the read below returns. A detached command is released by one byte once it is ready: the
 guard leaves and the command goes on alone.
@@ -27,7 +27,7 @@ _PR_SET_PDEATHSIG = 1
 _TERMINATE_TIMEOUT_S = 20
 
 
-def main(mode: str, pipe: int, data: Path, command: list[str]) -> int:
+def main(mode: str, pipe: int, lock: int, data: Path, command: list[str]) -> int:
     """Run the command until it ends, its owners are gone, or it is released.
 
     The one line of output is our pid and the command's.
@@ -40,11 +40,14 @@ def main(mode: str, pipe: int, data: Path, command: list[str]) -> int:
         command,
         stdin=subprocess.DEVNULL,
         stdout=sys.stderr,
+        pass_fds=(lock,),
         preexec_fn=_die_with_parent if bound else None,  # noqa: PLW1509 - there is one thread here yet
     )
+    # The folder is the command's from now on.
+    os.close(lock)
     print(os.getpid(), process.pid, flush=True)
-    # Nothing more is said there; left open, it would be a pipe nobody reads.
-    sys.stdout.close()
+    # Nothing more is said there: the reader waits for its end.
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     abandoned = threading.Event()
     threading.Thread(target=_watch, args=(pipe, data, process, abandoned), daemon=True).start()
     code = process.wait()
@@ -80,4 +83,4 @@ def _watch(pipe: int, data: Path, process: subprocess.Popen[bytes], abandoned: t
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]), sys.argv[4:]))
+    sys.exit(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]), sys.argv[5:]))

@@ -20,6 +20,7 @@ from streams.broker_folder import (
     write_whole,
 )
 from streams.broker_log import failure
+from streams.broker_process import is_alive
 from streams.java import JavaError, find_java, java_environment
 from streams.kafka_jars import JarError, Progress, class_path, kafka_jars
 
@@ -27,14 +28,27 @@ _MIN_FREE_BYTES = 256 * 1024 * 1024
 
 
 @contextlib.contextmanager
-def sole_start(folder: BrokerFolder) -> Iterator[None]:
-    """Refuse to start while another process is starting a broker here. A killed starter blocks nobody."""
-    with folder.start_lock.open("w") as lock:
+def folder_lock(folder: BrokerFolder) -> Iterator[int]:
+    """Take the folder for a start: the locked file's descriptor, which the broker's process inherits.
+
+    The lock so ends with the last of the two, however they end. Kafka's own lock does not do: a second server on the
+    same folder writes to the first one's metadata before it comes to look at it. Raises `BrokerError`.
+    """
+    with folder.lock.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise BrokerError(f"another start is under way in {folder.root}: wait for it") from error
-        yield
+            record = folder.record()
+            if record is not None and is_alive(record):
+                raise BrokerError(
+                    f"a broker (pid {record.pid}) is already running in {folder.root} at {record.bootstrap}:"
+                    " use it, stop it, or use another folder (--data)"
+                ) from error
+            raise BrokerError(
+                f"{folder.root} is in use: another start is under way there, or a broker runs whose broker.pid was"
+                " lost; wait for it, end it, or use another folder (--data)"
+            ) from error
+        yield lock.fileno()
 
 
 def require_space(root: Path) -> None:

@@ -17,7 +17,6 @@ _FRAME = re.compile(r"\s+(?:at |\.\.\. \d+ )")
 _CAUSES = (
     ("No space left on device", "the disk is full"),
     ("Disk quota exceeded", "the disk quota is used up"),
-    ("Failed to acquire lock on file", "another broker is using this data folder"),
     ("Address already in use", "one of its ports was taken by another process meanwhile: start again"),
     ("OutOfMemoryError", "Java ran out of memory: set KAFKA_HEAP_OPTS, for example to -Xmx2g"),
     (

@@ -30,11 +30,12 @@ class Spawned:
     pipe: int
 
 
-def spawn(command: Sequence[str], folder: BrokerFolder, *, attached: bool) -> Spawned:
+def spawn(command: Sequence[str], folder: BrokerFolder, lock: int, *, attached: bool) -> Spawned:
     """Start a process under a guard that ends it when its owners are gone; we are the first (see `broker_guard`).
 
     Attached, others can become owners through the named pipe. Detached, the process is let go by `release`. Either
-    way it has a session of its own: Ctrl-C in the terminal is for us, who then stop the broker in our order.
+    way it has a session of its own: Ctrl-C in the terminal is for us, who then stop the broker in our order. It
+    inherits `lock`, a descriptor of the folder's locked file.
     """
     read_end, write_end = _named_pipe(folder) if attached else os.pipe()
     try:
@@ -43,7 +44,7 @@ def spawn(command: Sequence[str], folder: BrokerFolder, *, attached: bool) -> Sp
             answer = subprocess.run(
                 [
                     *(sys.executable, "-I", "-S", str(_GUARD)),
-                    *("attached" if attached else "detached", str(read_end), str(folder.root)),
+                    *("attached" if attached else "detached", str(read_end), str(lock), str(folder.root)),
                     *command,
                 ],
                 stdin=subprocess.DEVNULL,
@@ -52,7 +53,7 @@ def spawn(command: Sequence[str], folder: BrokerFolder, *, attached: bool) -> Sp
                 cwd=folder.root,
                 env=java_environment(),
                 start_new_session=True,
-                pass_fds=(read_end,),
+                pass_fds=(read_end, lock),
                 check=False,
             ).stdout.split()
         if len(answer) != 2:

@@ -52,6 +52,7 @@ def root() -> App:
         name="midstream",
         help=ABOUT,
         version=installed_version,
+        suppress_keyboard_interrupt=False,
     )
     for name, (where, about) in COMMANDS.items():
         app.command(where, name=name, help=about)

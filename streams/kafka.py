@@ -65,8 +65,8 @@ async def reader(
         fetch_max_bytes=64 << 20,
         fetch_max_wait_ms=100,
     )
-    await consumer.start()
     try:
+        await consumer.start()
         consumer.assign(list(partitions))
         await consumer.seek_to_beginning(*partitions)
         yield consumer
@@ -78,8 +78,8 @@ async def reader(
 async def admin(clients: Mapping[str, Any]) -> AsyncIterator[AIOKafkaAdminClient]:
     """An admin client."""
     client = AIOKafkaAdminClient(**clients)
-    await client.start()
     try:
+        await client.start()
         yield client
     finally:
         await client.close()

@@ -281,6 +281,11 @@ class Lanes:
             self.open_lanes.clear()
             await asyncio.gather(*(lane.close() for lane in lanes))
 
+    @property
+    def turning(self) -> bool:
+        """Whether lanes are being opened or closed just now."""
+        return self._turn.locked()
+
     async def submit(self, topic: str, partition: int, batch: Sequence[Record]) -> None:
         """Hand a fetched batch to its lane; one for a lane that was revoked meanwhile is dropped, uncommitted."""
         lane = self.open_lanes.get((topic, partition))

@@ -38,11 +38,8 @@ ItemT = TypeVar("ItemT", bound=Item)
 ContextT = TypeVar("ContextT", bound=Context)
 VerdictT = TypeVar("VerdictT", bound=Verdict)
 InputT = TypeVar("InputT", bound=ActionInput)
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 KeyField = str | Mapping[type[Event], str]
-Order = Literal["arrival", "latest"]
-OnTimeout = Literal["reject", "approve"]
 
 
 @dataclass(frozen=True)
@@ -78,8 +75,6 @@ class Pipeline:
             raise mistake(
                 "Pipeline", "a name of lower-case letters, digits and '-'", repr(name), "Rename it."
             )
-        if earliest.tzinfo is None:
-            raise mistake("Pipeline", "earliest= with a zone", str(earliest), "Add tzinfo=UTC.")
         self.name = name
         self.version = version
         self.earliest = earliest
@@ -94,7 +89,7 @@ class Pipeline:
         state: type[StateT],
         *,
         key: KeyField,
-        order: Order = "latest",
+        order: Literal["arrival", "latest"] = "latest",
         stale_after: timedelta | None = None,
         dedupe: Dedupe = Dedupe(),
         history: int = 5,
@@ -116,7 +111,7 @@ class Pipeline:
             raise mistake(
                 "Pipeline.entity", "a new identifier that is not 'lane'", repr(name), "Rename the entity."
             )
-        one_of(f"entity {name!r}", "order", order, Order)
+        one_of(f"entity {name!r}", "order", order, "arrival", "latest")
         declared: Entity[StateT] = Entity(self, name, state, key, order, stale_after, dedupe, history, grace)
         self.entities[name] = declared
         return declared
@@ -140,7 +135,7 @@ class Entity(Generic[StateT]):
         name: str,
         state: type[StateT],
         key: KeyField,
-        order: Order,
+        order: Literal["arrival", "latest"],
         stale_after: timedelta | None,
         dedupe: Dedupe,
         history: int,
@@ -189,8 +184,7 @@ class Entity(Generic[StateT]):
                 came = f"{event.__name__}.{name}: datetime"
                 raise mistake(where, "times with a zone", came, "Use streams.UtcTime.")
         self.key_field(event, where)
-        known = self.events.setdefault(event.event_type, event)
-        if known is not event:
+        if (known := self.events.setdefault(event.event_type, event)) is not event:
             came = f"{known.__name__} and {event.__name__}"
             raise mistake(where, f"one model for type {event.event_type!r}", came, "Share the class.")
         return str(event.event_type)
@@ -399,16 +393,16 @@ class Decision(Generic[ContextT, VerdictT]):
             if name not in self.verdict_actions():
                 cure = f"Its actions are {', '.join(self.verdict_actions())}."
                 raise mistake(function, f"an action of {self.verdict.__name__}", repr(name), cure)
-            one_of(function, "stakes", stakes, Stakes)
+            one_of(function, "stakes", stakes, *literals(Stakes))
             limit = None if deadline is None else duration_ms(deadline)
             self.actions[name] = ActionRules(name, returned, function, stakes, limit)
             return function
 
         return declare
 
-    def human(self, *, deadline: timedelta, on_timeout: OnTimeout = "reject") -> None:
+    def human(self, *, deadline: timedelta, on_timeout: Literal["reject", "approve"] = "reject") -> None:
         """Declare that a person decides what has high stakes, until `deadline` after the decision's instant."""
-        one_of(f"decision {self.name!r}", "on_timeout", on_timeout, OnTimeout)
+        one_of(f"decision {self.name!r}", "on_timeout", on_timeout, "reject", "approve")
         self.review = ReviewRules(duration_ms(deadline), on_timeout)
 
     def verdict_actions(self) -> list[str]:

@@ -97,8 +97,8 @@ def load(path: Path) -> Pipeline:
         raise
     except Exception as error:
         lines = [frame.lineno for frame in extract_tb(error.__traceback__) if frame.filename == str(path)]
-        where = f"{path}, line {lines[-1]}" if lines else str(path)
-        raise PipelineError(f"{where}: {type(error).__name__}: {error}") from error
+        at = f" (line {lines[-1]})" if lines else ""
+        raise PipelineError(f"{path}: {type(error).__name__}: {error}{at}") from error
     finally:
         sys.path.pop(0)
     # One pipeline may have several names.
@@ -121,6 +121,9 @@ def compile_plan(pipeline: Pipeline) -> Plan:
         raise mistake(
             f"Pipeline {pipeline.name!r}", "at least one entity", "none", "Declare one with .entity()."
         )
+    if pipeline.earliest.tzinfo is None:
+        where, came = f"Pipeline {pipeline.name!r}", str(pipeline.earliest)
+        raise mistake(where, "earliest= with a zone", came, "Add tzinfo=UTC.")
     types: dict[str, EventType] = {}
     copies: dict[str, tuple[Copy, ...]] = {}
     for entity in pipeline.entities.values():

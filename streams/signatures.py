@@ -64,16 +64,15 @@ def subclass(annotation: Any, base: type) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, base) and annotation is not base
 
 
-def one_of(where: Callable[..., Any] | str, name: str, value: Any, choices: Any) -> None:
-    """Refuse a `value` of argument `name` that is none of a Literal's `choices`: a misspelt word fails at start-up.
+def one_of(where: Callable[..., Any] | str, name: str, value: str, *known: str) -> None:
+    """Refuse a `value` of argument `name` that is none of the `known` words: a misspelt one fails at start-up.
 
     Raises:
-        PipelineError: names the argument and the choices.
+        PipelineError: names the argument and the words.
     """
-    known = literals(choices)
     if value not in known:
-        cure = f"Choose from {', '.join(known)}."
-        raise mistake(where, f"{name}= to be one of {', '.join(map(repr, known))}", repr(value), cure)
+        words = ", ".join(known)
+        raise mistake(where, f"{name}= to be one of {words}", repr(value), "Mend the word.")
 
 
 def literals(annotation: Any) -> tuple[str, ...]:

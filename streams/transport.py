@@ -8,8 +8,9 @@ group membership, agents, the worker's life cycle. Everything below overrides in
 
 from __future__ import annotations
 
+import asyncio
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 from importlib.metadata import version
 from typing import Any
@@ -22,6 +23,7 @@ from faust.serializers.schemas import Schema
 from faust.tables.recovery import Recovery
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, AppT, ConsumerMessage, Message
+from mode.services import Service
 
 from streams.topics import MAX_RECORD_BYTES
 
@@ -31,6 +33,8 @@ PINS = {"faust-streaming": "0.15.3", "mode-streaming": "0.7.1", "aiokafka": "0.1
 POLL_RECORDS = 4000
 # How long a fetch waits at the broker when there is nothing; a seek cannot be acted on meanwhile.
 FETCH_MAX_WAIT_MS = 200
+# How long a poll waits for a fetch; lanes that have been opened wait for the last poll of their predecessors.
+POLL_S = 0.2
 
 
 class PinError(ImportError):
@@ -87,8 +91,18 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
             heartbeat_interval_ms=int(config.broker_heartbeat_interval * 1000),
         )
 
-    def positions(self) -> dict[TP, tuple[int, int]]:
+    async def rewind(self, partitions: Iterable[TP]) -> None:
+        """Go to the beginning of `partitions`."""
+        places = [aiokafka.TopicPartition(tp.topic, tp.partition) for tp in partitions]
+        await self.call_thread(self._ensure_consumer().seek_to_beginning, *places)
+
+    async def positions(self) -> dict[TP, tuple[int, int]]:
         """Assigned partition → (next offset to read, last stable offset), for those that have been fetched."""
+        found: dict[TP, tuple[int, int]] = await self.call_thread(self._positions)
+        return found
+
+    async def _positions(self) -> dict[TP, tuple[int, int]]:
+        # In the thread that changes them: they are of one moment.
         found = {}
         consumer = self._ensure_consumer()
         for tp in consumer.assignment():
@@ -104,6 +118,13 @@ class BatchConsumer(driver.Consumer):
     # Set by `BatchTransport`.
     clients: Mapping[str, Any]
     revoke: Callable[[], Any]
+    _thread: BatchConsumerThread
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Start without a poll under way."""
+        super().__init__(*args, **kwargs)
+        self._quiet = asyncio.Event()
+        self._quiet.set()
 
     def _new_consumer_thread(self) -> BatchConsumerThread:
         return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -118,10 +139,27 @@ class BatchConsumer(driver.Consumer):
             if not active:
                 await self.sleep(0.1)
                 continue
-            polled = await self._getmany(active_partitions=active, timeout=1.0)
+            self._quiet.clear()
+            try:
+                polled = await self._getmany(active_partitions=active, timeout=POLL_S)
+            finally:
+                self._quiet.set()
             for tp, batch in polled.items():
                 if self.flow_active:
                     await self.callback(as_message(tp, batch, self.app.consumer_generation_id))
+
+    async def perform_seek(self) -> None:
+        """Go to the committed offsets, behind the last poll of the time before.
+
+        A poll that was under way when the flow stopped moves the positions, perhaps in the new assignment already,
+        and what it brings is dropped: whatever is not sought afterwards would never be read. Faust does not seek
+        partitions without a committed offset; they begin at their beginning.
+        """
+        await self._quiet.wait()
+        await super().perform_seek()
+        fresh = [tp for tp in self.assignment() if not self._read_offset.get(tp)]
+        if fresh:
+            await self._thread.rewind(fresh)
 
     async def commit(self, *args: Any, **kwargs: Any) -> bool:
         """Nothing: offsets are committed in the lanes' transactions."""
@@ -193,8 +231,10 @@ INTERNALS: dict[str, tuple[Callable[..., Any] | type, str]] = {
     ),
     "faust Consumer._drain_messages": (driver.Consumer._drain_messages, "44a2500309e8"),
     "faust Consumer.on_partitions_revoked": (driver.Consumer.on_partitions_revoked, "d04b7ae72c6f"),
+    "faust Consumer.perform_seek": (driver.Consumer.perform_seek, "0e8c130ff4b0"),
     "faust App._on_partitions_assigned": (App._on_partitions_assigned, "de932b7927db"),
     "faust App._on_partitions_revoked": (App._on_partitions_revoked, "d5c895bbe57d"),
+    "mode Service._crash": (Service._crash, "7bc0c709a151"),
     "faust Recovery._resume_streams": (Recovery._resume_streams, "d986a6710c1a"),
     "aiokafka AddPartitionsToTxnHandler.handle_response": (
         sender.AddPartitionsToTxnHandler.handle_response,

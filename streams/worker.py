@@ -9,7 +9,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import AsyncIterable, Callable, Mapping
+from collections.abc import AsyncIterable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import faust
 import mode.loop
 from faust.app.base import BootStrategy
-from faust.types import StreamT
+from faust.types import TP, StreamT
 
 from streams import kafka, topics
 from streams.exits import die
@@ -30,7 +31,7 @@ from streams.transport import BatchSchema, BatchTransport
 # A crashed worker's partitions move on after this; a rebalance pauses everybody for less.
 SESSION_TIMEOUT_S = 10.0
 HEARTBEAT_S = 3.0
-LAG_INTERVAL_S = 0.5
+WATCH_INTERVAL_S = 0.5
 # A batch in flight takes well under a second; what takes this long will not end by itself.
 ORDERLY_STOP_S = 20.0
 
@@ -60,9 +61,24 @@ class LaneBoot(BootStrategy):
 
 
 class LaneApp(faust.App):
-    """A Faust app that boots without what the lanes replace."""
+    """A Faust app that boots without what the lanes replace, and ends the process when a part of it fails."""
 
     BootStrategy = LaneBoot
+
+    def _crash(self, reason: BaseException) -> None:
+        """Called for a failure anywhere below. Faust would stop the rest in good order, which takes seconds, may
+        hang, and ends with the exit code of a program that is wrong.
+        """
+        die(f"{self.conf.id}: {type(reason).__name__}: {reason}", reason)
+
+
+@contextmanager
+def or_die(what: str) -> Iterator[None]:
+    """End the process if the body fails: Faust and aiokafka would log it and go on without the lanes."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - whatever it is
+        die(f"{what}: {type(error).__name__}: {error}", error)
 
 
 async def lane_config(plan: Plan, config: WorkerConfig) -> LaneConfig:
@@ -104,7 +120,12 @@ def build(plan: Plan, config: WorkerConfig, lanes: Lanes) -> faust.App:
         stream_wait_empty=False,
         stream_recovery_delay=0.0,
     )
-    app.transport = BatchTransport(app, config.clients, lanes.revoke)
+
+    async def closing(*args: Any, **kwargs: Any) -> None:
+        with or_die(f"{plan.name}: a lane could not be closed"):
+            await lanes.revoke()
+
+    app.transport = BatchTransport(app, config.clients, closing)
 
     def source(role: str) -> Any:
         schema = BatchSchema(key_serializer="raw", value_serializer="raw")
@@ -123,15 +144,10 @@ def build(plan: Plan, config: WorkerConfig, lanes: Lanes) -> faust.App:
 
     # Sent after the assignment and before Faust seeks to the committed offsets: a lane is fenced first.
     async def opened(*args: Any, **kwargs: Any) -> None:
-        try:
+        with or_die(f"{plan.name}: a lane could not be opened"):
             await lanes.assign((tp.topic, tp.partition) for tp in app.consumer.assignment())
-        except Exception as error:  # noqa: BLE001 - whatever it is, a lane that is not fenced must not run
-            die(f"{plan.name}: a lane could not be opened: {type(error).__name__}: {error}", error)
         if config.opened is not None:
             config.opened(len(lanes.open_lanes))
-
-    async def closing(*args: Any, **kwargs: Any) -> None:
-        await lanes.revoke()
 
     app.on_rebalance_complete.connect(opened, weak=False)
     app.on_before_shutdown.connect(closing, weak=False)
@@ -140,21 +156,44 @@ def build(plan: Plan, config: WorkerConfig, lanes: Lanes) -> faust.App:
 
 async def hand_over(stream: AsyncIterable[Any], lanes: Lanes) -> None:
     """Give each polled batch to the lane of its partition."""
-    async for batch in stream:
-        await lanes.submit(batch[0].topic, batch[0].partition, batch)
+    with or_die("a batch could not be handed over"):
+        async for batch in stream:
+            await lanes.submit(batch[0].topic, batch[0].partition, batch)
 
 
-async def watch_lag(app: faust.App, lanes: Lanes, metrics: Metrics) -> None:
-    """Show how many records each lane has yet to read."""
+async def watch(app: faust.App, lanes: Lanes, metrics: Metrics, stuck_s: float) -> None:
+    """Show how many records each lane has yet to read; end the process when none is read although some wait.
+
+    Faust and aiokafka have ways to hang that look healthy: a task that ended in silence, a rebalance that never does.
+    """
+    places: dict[TP, tuple[int, int]] = {}
+    moved_s = time.monotonic()
     while True:
-        await asyncio.sleep(LAG_INTERVAL_S)
-        thread = getattr(app.consumer, "_thread", None)
-        if thread is None or thread._consumer is None:
-            continue
-        for tp, (position, last) in thread.positions().items():
+        await asyncio.sleep(WATCH_INTERVAL_S)
+        found = await positions(app, places)
+        for tp, (position, last) in found.items():
             lane = lanes.open_lanes.get((tp.topic, tp.partition))
             if lane is not None:
                 metrics.lag.labels(lane.name).set(max(0, last - position))
+        waiting = sum(last - position for position, last in found.values())
+        # Opening and closing lanes have a limit of their own.
+        if found != places or lanes.turning or not (waiting or app.rebalancing):
+            places, moved_s = found, time.monotonic()
+        elif time.monotonic() - moved_s > stuck_s:
+            die(f"{app.conf.id}: nothing was read for {stuck_s:g} s although {waiting} records wait")
+
+
+async def positions(app: faust.App, before: dict[TP, tuple[int, int]]) -> dict[TP, tuple[int, int]]:
+    """How far each partition has been read; `before` while the consumer cannot say."""
+    thread = getattr(app.consumer, "_thread", None)
+    if thread is None or thread._consumer is None:
+        return before
+    try:
+        async with asyncio.timeout(WATCH_INTERVAL_S * 10):
+            found: dict[TP, tuple[int, int]] = await thread.positions()
+    except TimeoutError:
+        return before
+    return found
 
 
 def run_worker(plan: Plan, config: WorkerConfig) -> None:
@@ -178,7 +217,8 @@ def run_worker(plan: Plan, config: WorkerConfig) -> None:
     app = build(plan, config, lanes)
 
     async def watching() -> None:
-        await watch_lag(app, lanes, metrics)
+        # A lane ends the process itself when a batch takes too long; here is what lies between the lanes.
+        await watch(app, lanes, metrics, 2 * lane.stuck_s)
 
     app.task(watching)
     worker = faust.Worker(app, loop=loop, loglevel=logging.WARNING, quiet=True, redirect_stdouts=False)

@@ -5,7 +5,6 @@ Where a process is needed it is `sleep`: who lives, who ends whom, and what is l
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import signal
@@ -29,8 +28,18 @@ from streams.broker_folder import (
     is_free,
     server_properties,
 )
+from streams.broker_launch import folder_lock
 from streams.broker_log import failure
-from streams.broker_process import end, gone_within, is_alive, join_owners, release, spawn, started_at
+from streams.broker_process import (
+    Spawned,
+    end,
+    gone_within,
+    is_alive,
+    join_owners,
+    release,
+    spawn,
+    started_at,
+)
 from streams.settings import KafkaSettings
 
 SLEEP = ["sleep", "600"]
@@ -47,6 +56,11 @@ def folder(tmp_path: Path) -> BrokerFolder:
 def taken() -> Iterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
+
+
+def start(command: list[str], folder: BrokerFolder, *, attached: bool) -> Spawned:
+    with folder_lock(folder) as lock:
+        return spawn(command, folder, lock, attached=attached)
 
 
 def eventually_gone(pid: int, within_s: float = 10.0) -> bool:
@@ -193,18 +207,28 @@ class TestStaleRecords:
 
 class TestRefusals:
     def test_another_start_under_way(self, folder: BrokerFolder) -> None:
-        with folder.start_lock.open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            with pytest.raises(BrokerError, match=f"another start is under way in {folder.root}"):
-                Broker(folder.root).start()
+        with folder_lock(folder), pytest.raises(BrokerError, match=f"{folder.root} is in use: another start"):
+            Broker(folder.root).start()
 
     def test_a_broker_already_running_here(self, folder: BrokerFolder) -> None:
-        folder.write_record(record_of(os.getpid(), "127.0.0.1:1234"))
+        spawned = start(SLEEP, folder, attached=False)
+        folder.write_record(record_of(spawned.process.pid, "127.0.0.1:1234"))
 
+        running = rf"a broker \(pid {spawned.process.pid}\) is already running in .* at 127.0.0.1:1234"
+        with pytest.raises(BrokerError, match=running):
+            Broker(folder.root).start()
+
+        # The process itself holds the folder, whatever the files say.
+        folder.pid_file.unlink()
         with pytest.raises(
-            BrokerError, match=rf"a broker \(pid {os.getpid()}\) is already running in .* at 127.0.0.1:1234"
+            BrokerError, match=f"{folder.root} is in use: .* or a broker runs whose broker.pid was lost"
         ):
             Broker(folder.root).start()
+
+        release(spawned.pipe)
+        end(spawned.process, timeout_s=5, notice=pytest.fail)
+        with folder_lock(folder):
+            """And with its end the folder is free."""
 
     def test_a_disk_nearly_full(self, folder: BrokerFolder, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(broker_launch, "_MIN_FREE_BYTES", 1 << 60)
@@ -245,7 +269,7 @@ class TestRefusals:
 
 class TestGuard:
     def test_a_detached_process_is_released_and_has_no_guard_left(self, folder: BrokerFolder) -> None:
-        spawned = spawn(SLEEP, folder, attached=False)
+        spawned = start(SLEEP, folder, attached=False)
 
         release(spawned.pipe)
 
@@ -283,7 +307,7 @@ class TestGuard:
 
     @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has parent-death signals")
     def test_a_killed_guard_takes_its_process_along(self, folder: BrokerFolder) -> None:
-        spawned = spawn(SLEEP, folder, attached=True)
+        spawned = start(SLEEP, folder, attached=True)
 
         os.kill(spawned.guard.pid, signal.SIGKILL)
 
@@ -291,7 +315,7 @@ class TestGuard:
         os.close(spawned.pipe)
 
     def test_ctrl_c_in_the_terminal_is_for_the_owner(self, folder: BrokerFolder) -> None:
-        spawned = spawn(SLEEP, folder, attached=True)
+        spawned = start(SLEEP, folder, attached=True)
 
         assert os.getsid(spawned.process.pid) != os.getsid(0)
 
@@ -303,7 +327,7 @@ class TestGuard:
         self, folder: BrokerFolder
     ) -> None:
         with pytest.raises(BrokerError, match=f"did not start its command; see {folder.console}"):
-            spawn(["/nowhere/java"], folder, attached=True)
+            start(["/nowhere/java"], folder, attached=True)
         assert "No such file or directory: '/nowhere/java'" in folder.console.read_text()
 
     def test_what_ignores_sigterm_is_killed_with_a_line(self, folder: BrokerFolder) -> None:
@@ -312,15 +336,16 @@ class TestGuard:
             "-c",
             "import signal, time; signal.signal(15, signal.SIG_IGN); open('ready', 'w'); time.sleep(600)",
         ]
-        spawned = spawn(deaf, folder, attached=False)
+        spawned = start(deaf, folder, attached=False)
         while not (folder.root / "ready").exists():
             time.sleep(0.01)
         notices: list[str] = []
 
-        end(record_of(spawned.pid), timeout_s=0.2, notice=notices.append)
+        end(spawned.process, timeout_s=0.2, notice=notices.append)
 
-        assert notices == [f"the broker (pid {spawned.pid}) did not end within 0.2 s of SIGTERM: killing it"]
-        assert spawned.guard.wait() == -signal.SIGKILL % 256
+        pid = spawned.process.pid
+        assert notices == [f"the broker (pid {pid}) did not end within 0.2 s of SIGTERM: killing it"]
+        assert not is_alive(spawned.process)
         os.close(spawned.pipe)
 
     @staticmethod
@@ -330,8 +355,11 @@ class TestGuard:
 import sys, time
 from pathlib import Path
 from streams.broker_folder import BrokerFolder
+from streams.broker_launch import folder_lock
 from streams.broker_process import spawn
-print(spawn({SLEEP!r}, BrokerFolder(Path({str(folder.root)!r})), attached={attached}).process.pid, flush=True)
+folder = BrokerFolder(Path({str(folder.root)!r}))
+with folder_lock(folder) as lock:
+    print(spawn({SLEEP!r}, folder, lock, attached={attached}).process.pid, flush=True)
 time.sleep(600)
 """
         return subprocess.Popen(

@@ -73,9 +73,11 @@ def read(kafka: KafkaSettings, topic: str, *, committed: bool = True) -> list[Go
 
 def _to_the_end(reader: Consumer, places: list[TopicPartition]) -> Iterator[Got]:
     reader.assign(places)
-    left = len(places)
+    left, deadline = len(places), time.monotonic() + 60
     while left:
-        for message in reader.consume(10_000, timeout=10):
+        assert time.monotonic() < deadline, f"{places} cannot be read to the end"
+        # It waits until it has that many, or the time is over.
+        for message in reader.consume(10_000, timeout=0.05):
             error = message.error()
             if error is None:
                 # The stub is wider than what comes of a consumer.
@@ -99,7 +101,7 @@ def publish(
     records: Iterable[Given],
     *,
     partition: int | None = None,
-    **options: str | int,
+    compression: str = "none",
 ) -> None:
     """Write `records` with librdkafka, by the hash of their keys as Java does, and wait until Kafka has them."""
     failed: list[KafkaError] = []
@@ -110,7 +112,7 @@ def publish(
             "linger.ms": 5,
             "message.max.bytes": 30 << 20,
             "queue.buffering.max.messages": 1_000_000,
-            **options,
+            "compression.type": compression,
         }
     )
     for record in records:

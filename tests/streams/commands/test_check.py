@@ -159,8 +159,10 @@ MISTAKES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     ),
     "link cycle": (
         "class Spent(Item)",
-        "class Back(Summary):\n    orders: int\n\nbuyer.state.model_fields\n"
-        'buyer.link(order, "back", on="orders", carries=Back)\n\nclass Spent(Item)',
+        (
+            "class Back(Summary):\n    orders: int\n\nbuyer.state.model_fields\n"
+            'buyer.link(order, "back", on="orders", carries=Back)\n\nclass Spent(Item)'
+        ),
         ("without a cycle", "order", "buyer", "→"),
     ),
     "context parameter": (
@@ -201,10 +203,12 @@ MISTAKES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     ),
     "unreachable route": (
         "class Gift(ActionInput)",
-        "@thank.rule\ndef always(ctx: Seen) -> Thank:\n"
-        '    """Always."""\n    return Thank(action="none", reason="x")\n\n'
-        "@thank.rule\ndef never(ctx: Seen) -> Thank | None:\n"
-        '    """Never asked."""\n    return None\n\nclass Gift(ActionInput)',
+        (
+            "@thank.rule\ndef always(ctx: Seen) -> Thank:\n"
+            '    """Always."""\n    return Thank(action="none", reason="x")\n\n'
+            "@thank.rule\ndef never(ctx: Seen) -> Thank | None:\n"
+            '    """Never asked."""\n    return None\n\nclass Gift(ActionInput)'
+        ),
         ("never (line", "reached", "always"),
     ),
     "no route": (
@@ -254,15 +258,19 @@ MISTAKES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     ),
     "two models for one type in one entity": (
         "class Spent(Item)",
-        'class Other(Event, type="ordered"):\n    order_id: str\n    buyer: str\n\n'
-        "@buyer.on(Other)\ndef other(state: Buyer, event: Other) -> Buyer:\n    return state\n\nclass Spent(Item)",
+        (
+            'class Other(Event, type="ordered"):\n    order_id: str\n    buyer: str\n\n'
+            "@buyer.on(Other)\ndef other(state: Buyer, event: Other) -> Buyer:\n    return state\n\nclass Spent(Item)"
+        ),
         ("recent (line", "one model for type 'ordered'", "Other and Ordered", "Share"),
     ),
     "two models for one type in two entities": (
         "class Spent(Item)",
-        'class Other(Event, type="paid"):\n    order_id: str\n    buyer: str\n\n'
-        "@buyer.on(Other)\ndef other(state: Buyer, event: Other) -> Buyer:\n    return state\n\n"
-        "@order.on(Paid)\ndef paid(state: Order, event: Paid) -> Order:\n    return state\n\nclass Spent(Item)",
+        (
+            'class Other(Event, type="paid"):\n    order_id: str\n    buyer: str\n\n'
+            "@buyer.on(Other)\ndef other(state: Buyer, event: Other) -> Buyer:\n    return state\n\n"
+            "@order.on(Paid)\ndef paid(state: Order, event: Paid) -> Order:\n    return state\n\nclass Spent(Item)"
+        ),
         ("event type 'paid'", "one model", "Paid and Other", "Share"),
     ),
     "no entity": (
@@ -272,12 +280,12 @@ MISTAKES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     ),
     "no pipeline": (SHOP, "x = 1\n", ("one streams.Pipeline", "got 0")),
     "two pipelines": ("class Ordered", 'more = Pipeline("more", version=1)\nclass Ordered', ("got 2",)),
-    "file that raises": ("class Ordered", "1 / 0\nclass Ordered", ("shop.py, line", "ZeroDivisionError")),
+    "file that raises": ("class Ordered", "1 / 0\nclass Ordered", ("shop.py: ZeroDivisionError", "(line 9)")),
     "file that is no Python": ("class Ordered", "class class Ordered", ("SyntaxError", "line")),
     "missing import": (
         "class Ordered",
         "import no_such_module\nclass Ordered",
-        ("shop.py, line", "no_such_module"),
+        ("shop.py: ModuleNotFoundError", "no_such_module", "(line 9)"),
     ),
 }
 
