@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -113,10 +114,8 @@ def forget(rules: StateRules, row: AnyRow, envelope: Envelope, seen: Mapping[str
     surplus = len(seen) - rules.dedupe_limit
     if surplus <= 0 and next(iter(seen.values())).time_ms >= oldest_ms:
         return
-    for rank, (event_id, entry) in enumerate(
-        sorted(seen.items(), key=lambda pair: (pair[1].time_ms, pair[0]))
-    ):
-        if event_id != envelope.id and (rank < surplus or entry.time_ms < oldest_ms):
+    for rank, (time_ms, event_id) in enumerate(sorted([(entry[0], id) for id, entry in seen.items()])):
+        if event_id != envelope.id and (rank < surplus or time_ms < oldest_ms):
             yield event_id
 
 
@@ -178,13 +177,11 @@ def reduce(rules: StateRules, row: AnyRow, envelope: Envelope, event: Event) -> 
 
 def given_fields(before: Mapping[str, Any], new: State) -> dict[str, Any]:
     """The fields that a reducer gave: those it named and, if it made a state from scratch, those it so reset."""
-    after, named = fields_of(new), new.model_fields_set
-    reset = [
-        name
-        for name, value in after.items()
-        if value is not before[name] and name not in named and value != before[name]
-    ]
-    return {name: after[name] for name in sorted([*named, *reset])}
+    after = fields_of(new)
+    given = {name: after[name] for name in sorted(new.model_fields_set)}
+    if {**before, **given} == after:
+        return given
+    return {name: after[name] for name in sorted(after) if name in given or after[name] != before[name]}
 
 
 def plain(value: Any) -> Any:
@@ -242,10 +239,12 @@ def relate(rules: StateRules, row: AnyRow, envelope: Envelope, linked: Linked, n
         return row.with_(related=row.related | {linked.link: held})
     fields = dict(held.get(linked.key, {}))
     horizon_ms = (newest_ms(row, envelope) if now_ms is None else now_ms) - rules.grace_ms
-    for name, news in linked.fields.items():
+    told = [
+        (name, FieldValue(envelope.time_ms, linked.event_id, value)) for name, value in linked.fields.items()
+    ]
+    for name, value in [*told, *linked.standing.items()]:
         said = list(fields.get(name, ()))
-        for value in news:
-            insort(said, value, key=lambda entry: entry[:2])
+        insort(said, value, key=lambda entry: entry[:2])
         # A default holds until the first event that set the field, also when that one is heard of later.
         said = [entry for i, entry in enumerate(said) if i == 0 or entry.event_id]
         # The newest value at or before the horizon is still true there; older ones are not asked for again.
@@ -278,40 +277,45 @@ class LinkOut:
 
 def links(rules: StateRules, key: str, reduced: Reduced) -> tuple[AnyRow, list[LinkOut]]:
     """What the linked entities must hear after an event, and the row that remembers whom it told."""
-    row, out = reduced.row, list[LinkOut]()
+    row, cause, out = reduced.row, reduced.row.cause, list[LinkOut]()
+    assert cause is not None, "an event was just folded in"
     for link in rules.links_out:
         # An empty key names nobody, as at the door.
         target = getattr(row.state, link.on) or None
         before = row.linked.get(link.name)
+        if before is None and target is None:
+            continue
         if before is not None and before != target:
-            out.append(LinkOut(link.target, before, Linked(link=link.name, key=key, fields={}, removed=True)))
+            gone = Linked(link=link.name, key=key, event_id=cause.event_id, fields={}, removed=True)
+            out.append(LinkOut(link.target, before, gone))
             row = row.with_(linked={name: to for name, to in row.linked.items() if name != link.name})
         if target is None:
             continue
-        fields = told(rules, link, reduced, begins=before != target)
+        carried = link.carries.model_fields
+        fields = {name: plain(value) for name, value in reduced.given.items() if name in carried}
+        stands = {}
         if before != target:
             row = row.with_(linked=row.linked | {link.name: target})
-        if fields:
-            out.append(LinkOut(link.target, target, Linked(link=link.name, key=key, fields=fields)))
+            stands = standing(rules, link, row, Stamp(cause.time_ms, cause.event_id), fields.keys())
+        if fields or stands:
+            said = Linked(link=link.name, key=key, event_id=cause.event_id, fields=fields, standing=stands)
+            out.append(LinkOut(link.target, target, said))
     return row, out
 
 
-def told(rules: StateRules, link: LinkRules, reduced: Reduced, begins: bool) -> dict[str, list[FieldValue]]:
-    """What `link` carries after an event: what the event set and, when the link begins, what stands already.
+def standing(
+    rules: StateRules, link: LinkRules, row: AnyRow, stamp: Stamp, given: AbstractSet[str]
+) -> dict[str, FieldValue]:
+    """What `link` carries besides the `given` fields when the event of `stamp` begins it.
 
-    What stands has the stamp of the event that set it, so that both sides order it alike. What stood before that,
-    when a late event begins the link, is no longer known here.
+    Each field has the stamp of the event that set it, also a given one that a newer event had set already. What
+    stood before that, when a late event begins the link, is no longer known here.
     """
-    row, cause = reduced.row, reduced.row.cause
-    assert cause is not None, "an event was just folded in"
-    stamp = Stamp(cause.time_ms, cause.event_id)
     # Order `arrival` stamps no fields: what stands, stands as of this event.
     unset = stamp if rules.order == "arrival" else Stamp(stamp.time_ms, "")
-    fields: dict[str, list[FieldValue]] = {}
-    for name in link.carries.model_fields:
-        if name in reduced.given:
-            fields[name] = [FieldValue(*stamp, plain(reduced.given[name]))]
-        standing = row.set_by.get(name, unset)
-        if begins and (name not in fields or standing not in (stamp, unset)):
-            fields.setdefault(name, []).append(FieldValue(*standing, plain(getattr(row.state, name))))
-    return fields
+    stamps = {name: row.set_by.get(name, unset) for name in link.carries.model_fields}
+    return {
+        name: FieldValue(*by, plain(getattr(row.state, name)))
+        for name, by in stamps.items()
+        if name not in given or by not in (stamp, unset)
+    }

@@ -28,7 +28,7 @@ FROM flight GROUP BY origin ORDER BY origin""",
 SELECT decision, route, gate, action, count(*) AS decisions, min(confidence) AS least_confidence
 FROM decisions GROUP BY ALL ORDER BY decisions DESC""",
     "Which hours asked for fewer arrivals?": """
-SELECT key AS airport, count(*) AS hours, min("at") AS first, max("at") AS last, any_value(reason) AS for_example
+SELECT key AS airport, count(*) AS hours, min(as_of) AS first, max(as_of) AS last, any_value(reason) AS for_example
 FROM decisions WHERE decision = 'ground_delay' GROUP BY key ORDER BY airport""",
 }
 

@@ -60,17 +60,18 @@ class Clock(BaseModel):
 
 
 class Linked(BaseModel):
-    """What one entity tells another about itself: carried fields, each with the event that set it.
-
-    A field has two entries when a late event set it: what that event said, and what stands. A field that no event
-    has set yet is told without an event id, as of the event that began the link.
-    """
+    """What one entity tells another about itself: carried fields, and the event that set them."""
 
     model_config = ConfigDict(frozen=True)
 
     link: str
     key: str
-    fields: dict[str, list[FieldValue]]
+    # The id under which the telling entity knows the event: both sides then order two facts alike.
+    event_id: str
+    fields: dict[str, Any]
+    # When the link begins: what other events had set, with their own stamps. A field that no event has set has no
+    # event id.
+    standing: dict[str, FieldValue] = Field(default_factory=dict)
     removed: bool = False
 
 

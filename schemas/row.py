@@ -49,10 +49,11 @@ def fields_of(state: State) -> dict[str, Any]:
 def settled(state: StateT) -> StateT:
     """A copy of `state` that was given no field yet: what the row holds between events.
 
-    A copy, because the state may be a constant of the pipeline's author, given to many rows.
+    A copy, because the state may be a constant of the pipeline's author, given to many rows. The values are shared:
+    nobody changes them.
     """
     new = object.__new__(type(state))
-    object.__setattr__(new, "__dict__", dict(fields_of(state)))
+    object.__setattr__(new, "__dict__", fields_of(state))
     object.__setattr__(new, "__pydantic_fields_set__", set())
     object.__setattr__(new, "__pydantic_extra__", None)
     object.__setattr__(new, "__pydantic_private__", state.__pydantic_private__)

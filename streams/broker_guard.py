@@ -1,9 +1,9 @@
 """A command and a pipe -> the command runs, and is ended when the last holder of the pipe is gone, however it went.
 
-Run as a script: `broker_guard.py attached|detached PIPE_FD LOCK_FD DATA COMMAND…`. It imports nothing of the project, so that
-it starts in milliseconds. Its owners hold the writing end; the kernel closes it for whoever dies, even of SIGKILL, and
-when the last end closes the read below returns. A detached command is released by one byte once it is ready: the
-guard leaves and the command goes on alone.
+Run as a script: `broker_guard.py attached|detached PIPE_FD LOCK_FD DATA COMMAND…`. It imports nothing of the project,
+so that it starts in milliseconds. Its owners hold the pipe's writing end; the kernel closes it for whoever dies, even
+of SIGKILL, and when the last end closes the read below returns. A detached command is released by one byte once it is
+ready: the guard leaves and the command goes on alone.
 
 A parent-death signal (Linux) to the command straight from its owner would not do: it fires when the *thread* that
 started the broker ends, and only one owner could have it. It is used one step further down, where parent and thread

@@ -106,13 +106,15 @@ def started_at(pid: int) -> str | None:
         stat = Path("/proc", str(pid), "stat").read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return None
-    # proc_pid_stat(5): the second field, in parentheses, may hold anything; state is the third, start the 22nd.
+    # proc_pid_stat(5): the second field, in parentheses, may hold anything; the rest begins with the third.
     fields = stat.rpartition(")")[2].split()
-    if fields[0] in "ZX":
+    state, threads, started = fields[3 - 3], int(fields[20 - 3]), fields[22 - 3]
+    # While other threads are still ending, so is the process: it holds its files.
+    if state in "ZX" and threads <= 1:
         return None
     # The start is counted from the boot, so the boot belongs to it.
     boot = Path("/proc/sys/kernel/random/boot_id")
-    return f"{boot.read_text(encoding='ascii').strip() if boot.exists() else ''}/{fields[19]}"
+    return f"{boot.read_text(encoding='ascii').strip() if boot.exists() else ''}/{started}"
 
 
 def _started_at_by_ps(pid: int) -> str | None:

@@ -6,7 +6,7 @@ Everything reads committed records only, and up to the end as it was when the qu
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -193,7 +193,7 @@ async def scan(
     partition: int | None = None,
     start: Mapping[tuple[str, int], int] | None = None,
     seen: Seen | None = None,
-) -> AsyncIterator[Record]:
+) -> AsyncGenerator[Record, None]:
     """Every committed record of `topics` from their first one to the end as it is now.
 
     Args:
@@ -238,7 +238,9 @@ async def since(clients: Mapping[str, Any], topic: str, time_ms: int) -> dict[tu
     return {(tp.topic, tp.partition): last[tp] if found[tp] is None else found[tp].offset for tp in tps}
 
 
-async def follow(clients: Mapping[str, Any], start: Mapping[tuple[str, int], int]) -> AsyncIterator[Record]:
+async def follow(
+    clients: Mapping[str, Any], start: Mapping[tuple[str, int], int]
+) -> AsyncGenerator[Record, None]:
     """The committed records of (topic, partition) from the offsets in `start` on, without end."""
     tps = {TopicPartition(*where): offset for where, offset in start.items()}
     async with reader(clients, list(tps)) as consumer:

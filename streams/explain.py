@@ -7,6 +7,7 @@ is read from the committed topics; nothing is kept for the purpose.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -233,15 +234,17 @@ class Reading:
         start = await cluster.since(self.clients, topic, event.ingested_ms)
         door = door_of(self.plan, playback=False)
         looked = 0
-        async for record in cluster.scan(self.clients, [topic], start=start):
-            looked += 1
-            if record.timestamp == event.ingested_ms:
-                judged = data.admit(record, door)
-                if isinstance(judged, data.Accepted) and same(judged.envelope, event):
-                    headers = {name: value.decode(errors="replace") for name, value in record.headers}
-                    return RawSeen(event.id, event.subject, record.partition, record.offset, headers)
-            if looked >= RAW_RECORDS:
-                break
+        records = cluster.scan(self.clients, [topic], start=start)
+        async with aclosing(records):
+            async for record in records:
+                looked += 1
+                if record.timestamp == event.ingested_ms:
+                    judged = data.admit(record, door)
+                    if isinstance(judged, data.Accepted) and same(judged.envelope, event):
+                        headers = {name: value.decode(errors="replace") for name, value in record.headers}
+                        return RawSeen(event.id, event.subject, record.partition, record.offset, headers)
+                if looked >= RAW_RECORDS:
+                    break
         return None
 
     async def changes(

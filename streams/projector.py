@@ -154,10 +154,9 @@ async def catch_up(
         snapshot.renewed.clear()
         notes += await in_thread(snapshot, refresh, snapshot, cut, ends)
         # 4. The records.
-        held = snapshot.offsets()
-        starts = {tp: max(held.get((tp.topic, tp.partition), 0), firsts[tp]) for tp in tps}
+        known = snapshot.offsets()
+        starts = {tp: max(known.get((tp.topic, tp.partition), 0), firsts[tp]) for tp in tps}
         records = await read(consumer, snapshot, cut, starts, ends, progress)
-        await in_thread(snapshot, snapshot.apply, {}, {(tp.topic, tp.partition): ends[tp] for tp in tps}, cut)
     return cut, records, notes
 
 
@@ -199,32 +198,55 @@ async def read(
     missing = {tp for tp in ends if at[tp] < ends[tp]}
     consumer.pause(*(ends.keys() - missing))
     whole = sum(ends[tp] - at[tp] for tp in missing)
-    count, moved_s = 0, time.monotonic()
+    held = Held()
+    moved_s = time.monotonic()
     while missing:
-        chunk = await consumer.getmany(timeout_ms=200, max_records=CHUNK_RECORDS)
-        records: dict[str, list[Any]] = {}
-        for tp, batch in chunk.items():
-            records.setdefault(tp.topic, []).extend(r for r in batch if r.offset < ends[tp])
-        before = sum(at.values())
+        polled = await consumer.getmany(timeout_ms=200, max_records=CHUNK_RECORDS)
+        for tp, batch in polled.items():
+            held.add(tp.topic, [record for record in batch if record.offset < ends[tp]])
         for tp in list(missing):
             # The position also moves over control records, which end every transaction.
-            at[tp] = min(await consumer.position(tp), ends[tp])
-            if at[tp] == ends[tp]:
+            position = min(await consumer.position(tp), ends[tp])
+            if position > at[tp]:
+                at[tp], moved_s = position, time.monotonic()
+            if position == ends[tp]:
                 missing.discard(tp)
                 consumer.pause(tp)
-        if sum(at.values()) > before:
-            moved_s = time.monotonic()
-            offsets = {(tp.topic, tp.partition): offset for tp, offset in at.items()}
-            await in_thread(snapshot, snapshot.apply, records, offsets, cut)
-            count += sum(map(len, records.values()))
-        elif time.monotonic() - moved_s > STUCK_S:
+        if held.count >= CHUNK_RECORDS:
+            await in_thread(snapshot, snapshot.apply, held.take(), named(at), cut)
+        if time.monotonic() - moved_s > STUCK_S:
             tp = min(missing)
-            raise TimeoutError(
-                f"{tp.topic}[{tp.partition}] stays at offset {at[tp]} of {ends[tp]}: nothing came for {STUCK_S:.0f} s"
-            )
+            where = f"{tp.topic}[{tp.partition}] stays at offset {at[tp]} of {ends[tp]}"
+            raise TimeoutError(f"{where}: nothing came for {STUCK_S:.0f} s")
         if progress is not None:
             progress(whole - sum(ends[tp] - at[tp] for tp in missing), whole)
-    return count
+    await in_thread(snapshot, snapshot.apply, held.take(), named(ends), cut)
+    return held.total
+
+
+class Held:
+    """Records between Kafka and the database: a transaction for each poll would cost more than its rows."""
+
+    def __init__(self) -> None:
+        """Hold nothing yet."""
+        self.count = self.total = 0
+        self._records: dict[str, list[Any]] = {}
+
+    def add(self, topic: str, records: Sequence[Any]) -> None:
+        """Hold `records` of one partition of `topic`."""
+        self._records.setdefault(topic, []).extend(records)
+        self.count += len(records)
+
+    def take(self) -> dict[str, list[Any]]:
+        """Everything held, by topic; nothing is held then."""
+        records, self._records = self._records, {}
+        self.total, self.count = self.total + self.count, 0
+        return records
+
+
+def named(offsets: Offsets) -> dict[tuple[str, int], int]:
+    """Offsets as the database has them."""
+    return {(tp.topic, tp.partition): offset for tp, offset in offsets.items()}
 
 
 def publish(snapshot: Snapshot, out: Path, news: bool) -> bool:

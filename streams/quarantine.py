@@ -8,6 +8,7 @@ that one of several entities could not take goes back to that entity alone, once
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -175,9 +176,11 @@ async def went_back(clients: Mapping[str, Any], plan: Plan, entry: Quarantined) 
     """Whether a copy stands on its partition of `events` again, behind where it was refused."""
     topic, mark = topic_name(plan, EVENTS), (REDRIVEN, entry.id.encode())
     start = {(topic, entry.partition): entry.offset + 1}
-    async for record in cluster.scan(clients, [topic], partition=entry.partition, start=start):
-        if mark in record.headers:
-            return True
+    later = cluster.scan(clients, [topic], partition=entry.partition, start=start)
+    async with aclosing(later):
+        async for record in later:
+            if mark in record.headers:
+                return True
     return False
 
 

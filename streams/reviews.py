@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
 from schemas.decision import DecisionRecord
-from schemas.event import ANSWERED, Answered, Envelope, envelope_headers, read_envelope
+from schemas.event import ANSWERED, Answered, Envelope, envelope_headers
 from schemas.keys import derived, entity_key, partition_of, quarantine_id
 from schemas.quarantine import read_quarantine
 from schemas.record import Out, Record
@@ -113,9 +114,11 @@ async def give(clients: Mapping[str, Any], plan: Plan, event: Envelope) -> Answe
     partition = partition_of(key, (await kafka.partition_counts(clients, [topic]))[topic])
     group = await cluster.group(clients, plan.name)
     unread = {(topic, partition): group.committed.get((topic, partition), 0)}
-    async for record in cluster.scan(clients, [topic], partition=partition, start=unread):
-        if ("ce_id", event.id.encode()) in record.headers and record.key == key:
-            return Answer(event, partition, record.offset)
+    waiting = cluster.scan(clients, [topic], partition=partition, start=unread)
+    async with aclosing(waiting):
+        async for record in waiting:
+            if ("ce_id", event.id.encode()) in record.headers and record.key == key:
+                return Answer(event, partition, record.offset)
     out = Out(EVENTS, key, event.data, envelope_headers(event), partition)
     ((_, offset),) = await cluster.send(clients, plan, [out])
     return Answer(event, partition, offset)
@@ -151,16 +154,16 @@ async def outcome(
     ours = {where: offset for where, offset in start.items() if where[1] == answer.partition}
     review: ReviewRecord | None = None
     decision: DecisionRecord | None = None
+    following = cluster.follow(clients, ours)
     try:
-        async with asyncio.timeout(timeout_s):
-            async for record in cluster.follow(clients, ours):
+        async with asyncio.timeout(timeout_s), aclosing(following):
+            async for record in following:
                 if record.topic == topic_name(plan, QUARANTINE):
                     refuse_if_ours(record, quarantine_id(topic, answer.partition, answer.offset))
                 elif record.topic == topic_name(plan, REVIEWS):
                     review = closed_by(record, answer) or review
-                elif read_envelope(record.headers, record.value or b"").type == "midstream.decision":
-                    made = DecisionRecord.model_validate_json(record.value or b"")
-                    decision = made if made.trigger.event_id == answer.event.id else decision
+                else:
+                    decision = made_by(record, answer) or decision
                 if review is not None and decision is not None:
                     return Closed(review, decision)
     except TimeoutError:
@@ -182,6 +185,14 @@ def refuse_if_ours(record: Record, ours: str) -> None:
         raise ReviewError(
             f"the answer was refused ({said['reason']}): {said['detail']}. See quarantine {ours}"
         )
+
+
+def made_by(record: Record, answer: Answer) -> DecisionRecord | None:
+    """The decision of the record, if it is what the answer became."""
+    if answer.event.id.encode() not in (record.value or b""):
+        return None
+    decision = DecisionRecord.model_validate_json(record.value or b"")
+    return decision if decision.trigger.event_id == answer.event.id else None
 
 
 def closed_by(record: Record, answer: Answer) -> ReviewRecord | None:

@@ -64,21 +64,20 @@ def start(
     """
     console = Console(stderr=True, highlight=False)
     with _errors(console):
-        broker = Broker(data, port=port, notice=lambda line: console.print(line, markup=False))
+        other = load_settings().bootstrap
+        broker = Broker(data, port=port, notice=lambda line: _say(console, line))
         status = broker.status()
         if status.state == "running":
-            console.print(f"it was started before: {status.detail}", markup=False)
+            _say(console, f"it was started before: {status.detail}")
         else:
             with _terminated_like_interrupted(), jar_progress(console) as progress:
                 status = broker.start(progress=progress)
-            console.print(
+            _say(
+                console,
                 f"Apache Kafka {KAFKA_VERSION} is ready (pid {status.pid}); data and log in {status.data}",
-                markup=False,
             )
-        if other := load_settings().bootstrap:
-            console.print(
-                f"KAFKA_BOOTSTRAP is set: the other commands use {other}, not this broker", markup=False
-            )
+        if other is not None:
+            _say(console, f"KAFKA_BOOTSTRAP is set: the other commands use {other}, not this broker")
         print(_as_json(status) if as_json else status.bootstrap)
         return 0
 
@@ -91,9 +90,9 @@ def stop(*, data: Data = None, as_json: Json = False) -> int:
     """
     console = Console(stderr=True, highlight=False)
     with _errors(console):
-        broker = Broker(data, notice=lambda line: console.print(line, markup=False))
+        broker = Broker(data, notice=lambda line: _say(console, line))
         stopped = broker.stop()
-        console.print("stopped" if stopped else f"no broker is running in {broker.folder.root}", markup=False)
+        _say(console, "stopped" if stopped else f"no broker is running in {broker.folder.root}")
         if as_json:
             print(_as_json(broker.status()))
         return 0
@@ -160,7 +159,7 @@ def jar_progress(console: Console) -> Iterator[Progress]:
     def progress(done: int, total: int, name: str) -> None:
         bar.update(task, description="fetching Kafka's jars", completed=done, total=total)
         if done == total:
-            console.print(f"fetched what was missing of Kafka {KAFKA_VERSION} (jars: {total})", markup=False)
+            _say(console, f"fetched what was missing of Kafka {KAFKA_VERSION} (jars: {total})")
             bar.update(task, description="starting Kafka", completed=0, total=None)
 
     with bar:
@@ -191,15 +190,20 @@ def _errors(console: Console) -> Iterator[None]:
         yield
     except BrokerError as error:
         for line in error.log_tail:
-            console.print(f"  {line}", style="dim", markup=False)
-        console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+            _say(console, f"  {line}", style="dim")
+        _say(console, f"error: {error}", style="red")
         raise SystemExit(EXIT_UNAVAILABLE) from None
     except SettingsError as error:
-        console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        _say(console, f"error: {error}", style="red")
         raise SystemExit(EXIT_MISTAKE) from None
     except KeyboardInterrupt:
-        console.print("interrupted: no process was left behind", markup=False)
+        _say(console, "interrupted: no process was left behind")
         raise SystemExit(EXIT_INTERRUPTED) from None
+
+
+def _say(console: Console, line: str, style: str | None = None) -> None:
+    """One line as it is: paths and Kafka's own words are neither markup nor to be broken."""
+    console.print(line, style=style, markup=False, soft_wrap=True)
 
 
 def _as_json(status: BrokerStatus) -> str:

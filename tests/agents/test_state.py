@@ -419,12 +419,11 @@ def heard(*messages: tuple[int, Linked], rules: StateRules = OWNER, now_ms: int 
 
 
 def tells(time_ms: int, id: str, key: str = "o1", **fields: Any) -> tuple[int, Linked]:
-    said = {name: [FieldValue(time_ms, id, value)] for name, value in fields.items()}
-    return time_ms, Linked(link="orders", key=key, fields=said)
+    return time_ms, Linked(link="orders", key=key, event_id=id, fields=fields)
 
 
 def removes(time_ms: int, key: str = "o1") -> tuple[int, Linked]:
-    return time_ms, Linked(link="orders", key=key, fields={}, removed=True)
+    return time_ms, Linked(link="orders", key=key, event_id="gone", fields={}, removed=True)
 
 
 def known(row: AnyRow, at_ms: int) -> dict[str, dict[str, Any]]:
@@ -533,50 +532,46 @@ def follow(row: AnyRow, event: Told, rules: StateRules = LINKED) -> tuple[AnyRow
     return links(rules, "o1", reduce(rules, row, at(time_ms, id), Said(fields=dict(fields))))
 
 
-def message(key: str, removed: bool = False, **fields: list[FieldValue]) -> LinkOut:
-    return LinkOut("owner", key, Linked(link="orders", key="o1", fields=fields, removed=removed))
+def message(key: str, id: str, *, removed: bool = False, **fields: Any) -> LinkOut:
+    """A field is what the event said, or a `FieldValue` that stood already."""
+    stands = {
+        name.removesuffix("_"): value for name, value in fields.items() if isinstance(value, FieldValue)
+    }
+    says = {name: value for name, value in fields.items() if not isinstance(value, FieldValue)}
+    linked = Linked(link="orders", key="o1", event_id=id, fields=says, standing=stands, removed=removed)
+    return LinkOut("owner", key, linked)
 
 
 BEGIN: Told = (5, "e1", {"owner": "ann", "status": "paid"})
 
 
 def test_a_link_begins_with_all_it_carries() -> None:
-    assert told(BEGIN) == [message("ann", status=[FieldValue(5, "e1", "paid")], total=[FieldValue(5, "", 0)])]
+    assert told(BEGIN) == [message("ann", "e1", status="paid", total=FieldValue(5, "", 0))]
 
 
 def test_a_link_begins_with_what_earlier_events_set() -> None:
     assert told((2, "e0", {"total": 7}), BEGIN) == [
-        message("ann", status=[FieldValue(5, "e1", "paid")], total=[FieldValue(2, "e0", 7)])
+        message("ann", "e1", status="paid", total=FieldValue(2, "e0", 7))
     ]
 
 
 def test_a_late_event_that_begins_a_link_tells_what_it_said_and_what_stands() -> None:
     assert told((9, "e9", {"status": "sent"}), BEGIN) == [
-        message(
-            "ann",
-            status=[FieldValue(5, "e1", "paid"), FieldValue(9, "e9", "sent")],
-            total=[FieldValue(5, "", 0)],
-        )
+        message("ann", "e1", status="paid", status_=FieldValue(9, "e9", "sent"), total=FieldValue(5, "", 0))
     ]
 
 
 def test_by_arrival_a_link_begins_with_what_stands_then() -> None:
     rules = replace(LINKED, order="arrival")
     assert told((9, "e0", {"total": 7}), BEGIN, rules=rules) == [
-        message("ann", status=[FieldValue(5, "e1", "paid")], total=[FieldValue(5, "e1", 7)])
+        message("ann", "e1", status="paid", total=FieldValue(5, "e1", 7))
     ]
 
 
 def test_afterwards_an_event_tells_what_it_set_also_when_it_is_late_or_changes_nothing() -> None:
-    assert told(BEGIN, (7, "e2", {"status": "sent"})) == [
-        message("ann", status=[FieldValue(7, "e2", "sent")])
-    ]
-    assert told(BEGIN, (3, "e2", {"status": "sent"})) == [
-        message("ann", status=[FieldValue(3, "e2", "sent")])
-    ]
-    assert told(BEGIN, (7, "e2", {"status": "paid"})) == [
-        message("ann", status=[FieldValue(7, "e2", "paid")])
-    ]
+    assert told(BEGIN, (7, "e2", {"status": "sent"})) == [message("ann", "e2", status="sent")]
+    assert told(BEGIN, (3, "e2", {"status": "sent"})) == [message("ann", "e2", status="sent")]
+    assert told(BEGIN, (7, "e2", {"status": "paid"})) == [message("ann", "e2", status="paid")]
 
 
 def test_an_event_that_sets_nothing_carried_tells_nothing() -> None:
@@ -585,8 +580,8 @@ def test_an_event_that_sets_nothing_carried_tells_nothing() -> None:
 
 def test_a_link_that_moves_is_taken_from_one_and_told_the_other() -> None:
     assert told(BEGIN, (7, "e2", {"owner": "bob"})) == [
-        message("ann", removed=True),
-        message("bob", status=[FieldValue(5, "e1", "paid")], total=[FieldValue(7, "", 0)]),
+        message("ann", "e2", removed=True),
+        message("bob", "e2", status=FieldValue(5, "e1", "paid"), total=FieldValue(7, "", 0)),
     ]
 
 
@@ -594,7 +589,7 @@ def test_a_link_that_moves_is_taken_from_one_and_told_the_other() -> None:
 def test_a_link_to_nobody_is_none(nobody: str | None) -> None:
     assert told((5, "e1", {"owner": nobody, "total": 1})) == []
     row, out = follow(follow(new(), BEGIN)[0], (7, "e2", {"owner": nobody}))
-    assert (out, row.linked) == ([message("ann", removed=True)], {})
+    assert (out, row.linked) == ([message("ann", "e2", removed=True)], {})
 
 
 def test_what_is_told_is_what_json_has() -> None:
@@ -604,7 +599,7 @@ def test_what_is_told_is_what_json_has() -> None:
     rules = replace(LINKED, links_out=(replace(LINK, carries=Dated),))
     due = Order.model_validate_json('{"due":"2013-02-08T12:00:00Z"}').due
     assert told((5, "e1", {"owner": "ann", "due": due}), rules=rules) == [
-        message("ann", due=[FieldValue(5, "e1", "2013-02-08T12:00:00Z")])
+        message("ann", "e1", due="2013-02-08T12:00:00Z")
     ]
 
 

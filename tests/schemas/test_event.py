@@ -139,6 +139,6 @@ def test_a_clock_shows_a_time_that_can_be_written(wrong: dict[str, Any]) -> None
 
 
 def test_a_link_message_survives_json() -> None:
-    said = {"status": [FieldValue(5, "e1", "departed")], "gate": [FieldValue(5, "", None)]}
-    linked = Linked(link="legs", key="UA1", fields=said)
+    stands = {"gate": FieldValue(5, "", None), "status": FieldValue(9, "e2", ["landed"])}
+    linked = Linked(link="legs", key="UA1", event_id="e1", fields={"status": "departed"}, standing=stands)
     assert Linked.model_validate_json(linked.model_dump_json()) == linked

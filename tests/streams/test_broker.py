@@ -227,8 +227,8 @@ class TestRefusals:
 
         release(spawned.pipe)
         end(spawned.process, timeout_s=5, notice=pytest.fail)
-        with folder_lock(folder):
-            """And with its end the folder is free."""
+        with folder_lock(folder) as lock:
+            assert lock > 0, "with its end the folder is free"
 
     def test_a_disk_nearly_full(self, folder: BrokerFolder, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(broker_launch, "_MIN_FREE_BYTES", 1 << 60)

@@ -330,7 +330,7 @@ def envelope(type: str, body: bytes, subject: str = "order:o1", id: str = "x") -
 
 
 CLOCK_BODY = to_json(Clock(at_ms=to_ms(NOON), origin="raw/0", origins=1))
-LINK_BODY = to_json(Linked(link="orders", key="o1", fields={}))
+LINK_BODY = to_json(Linked(link="orders", key="o1", event_id="e1", fields={}))
 FOREIGN: dict[str, Given] = {
     "no headers": Given(topics.EVENTS, 0, 0, 0, b"order:o1", b"{}"),
     "a tombstone": Given(topics.EVENTS, 0, 0, 0, b"order:o1", None),

@@ -52,6 +52,7 @@ def consumer(kafka: KafkaSettings, *, group: str = "tests", committed: bool = Tr
         "fetch.wait.max.ms": 20,
         "fetch.max.bytes": 60 << 20,
         "receive.message.max.bytes": 64 << 20,
+        "log_level": 2,
     }
     return Consumer(options)
 
@@ -95,6 +96,22 @@ def _bytes(part: str | bytes | None) -> bytes | None:
     return part
 
 
+def murmur2_producer(kafka: KafkaSettings, compression: str = "none") -> Producer:
+    """librdkafka's producer with Java's partitioner; it keeps the order of each key, whatever it has to send twice."""
+    options: dict[str, str | int | bool] = {
+        **kafka.librdkafka_options(),
+        "partitioner": "murmur2_random",
+        "enable.idempotence": True,
+        "linger.ms": 5,
+        "compression.type": compression,
+        "message.max.bytes": 30 << 20,
+        "queue.buffering.max.messages": 1_000_000,
+        # A broker that is away is what some tests are about.
+        "log_level": 2,
+    }
+    return Producer(options)
+
+
 def publish(
     kafka: KafkaSettings,
     topic: str,
@@ -103,18 +120,9 @@ def publish(
     partition: int | None = None,
     compression: str = "none",
 ) -> None:
-    """Write `records` with librdkafka, by the hash of their keys as Java does, and wait until Kafka has them."""
+    """Write `records` with librdkafka, and wait until Kafka has them."""
     failed: list[KafkaError] = []
-    producer = Producer(
-        {
-            **kafka.librdkafka_options(),
-            "partitioner": "murmur2_random",
-            "linger.ms": 5,
-            "message.max.bytes": 30 << 20,
-            "queue.buffering.max.messages": 1_000_000,
-            "compression.type": compression,
-        }
-    )
+    producer = murmur2_producer(kafka, compression)
     for record in records:
         producer.produce(
             topic,

@@ -46,6 +46,7 @@ class Worker:
         instance: str | None = None,
         metrics_port: int | None = None,
         session_s: float | None = None,
+        pause_s: float = 0.0,
     ) -> None:
         """Describe the worker; `start` starts it.
 
@@ -57,6 +58,7 @@ class Worker:
             instance: static membership: a restart need not wait until the dead one is given up.
             metrics_port: where it shows metrics.
             session_s: after how long without a heartbeat it is given up, when not the usual time.
+            pause_s: how long it pauses after an assignment, between the seek and the first poll.
         """
         self.home = home
         self.metrics_port = metrics_port
@@ -69,6 +71,7 @@ class Worker:
                 "instance": instance,
                 "metrics_port": metrics_port,
                 "session_s": session_s,
+                "pause_s": pause_s,
             }
         )
         home.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import duckdb
 import pytest
 from pydantic import create_model
@@ -53,6 +56,14 @@ def test_the_dictionary_explains_every_column() -> None:
     expected = sum(len(table.columns) for table in known) + sum(map(len, ABOUT.values()))
     assert len({row[:2] for row in rows}) == len(rows) == expected
     assert all(meaning for *_, meaning in rows)
+
+
+def test_the_analysts_page_names_every_table_and_column() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "analysts.md").read_text()
+    named = set(re.findall(r"`(\w+)`", page))
+    columns = {column.name for table in tables({}) for column in table.columns}
+    columns |= {column.name for column in ENTITY}
+    assert columns | {table.name for table in RECORDS} | ABOUT.keys() <= named
 
 
 def test_an_analyst_can_name_every_explaining_column_without_quotes() -> None:

@@ -138,7 +138,9 @@ def test_a_folder_can_be_opened_again_as_soon_as_it_is_closed(folder: Path) -> N
     # An iteration that somebody left half-way must not hold the lock.
     next(iter(first.rows()))
     first.close()
-    Store(folder).close()
+    again = Store(folder)
+    assert len(list(again.rows())) == 2
+    again.close()
 
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
