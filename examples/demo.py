@@ -25,14 +25,15 @@ from rich.live import Live
 
 from examples.demo_view import Meter, Summary, how_to_read, show
 from examples.flights import flights
-from examples.flights_feed import FIRST_DAY, LAST_DAY, feed
-from streams import topics
+from examples.flights_feed import FIRST_DAY, LAST_DAY, FeedRecord, feed
+from streams import kafka, topics
 from streams.local import PARTITIONS, Local, LocalError, arrived
 from streams.metrics import total
 from streams.plan import compile_plan
 from streams.playback import Progress, play
 from streams.projector import project
 from streams.settings import home, load_settings
+from streams.where import clients
 
 app = App(name="demo")
 
@@ -62,8 +63,17 @@ class Choice:
     displaced: Annotated[float, Parameter(help="Share of events up to twenty minutes late.")] = 0.0
     seed: Annotated[int, Parameter(help="Chooses which ones.")] = 0
     stay: Annotated[bool, Parameter(negative="", help="Keep everything running until Ctrl-C.")] = False
+    publish_only: Annotated[
+        bool, Parameter(negative="", help="Only publish, to the Kafka that KAFKA_BOOTSTRAP names.")
+    ] = False
     out: Annotated[Path, Parameter(help="Folder for demo-summary.json and flights.duckdb.")] = Path()
     folder: Annotated[Path | None, Parameter(help="Folder of broker and worker; emptied first.")] = None
+
+    def feed(self) -> Iterator[FeedRecord]:
+        """The records that were chosen, in play order."""
+        return feed(
+            self.first, self.last, duplicates=self.duplicates, displaced=self.displaced, seed=self.seed
+        )
 
     def check(self) -> None:
         """Resolve `--all`, refuse what cannot be played.
@@ -117,6 +127,28 @@ async def run(choice: Choice, console: Console) -> Summary:
         local.stop()
 
 
+async def publish(choice: Choice, console: Console) -> Progress:
+    """Only play the events into a Kafka that is there, for workers that run elsewhere.
+
+    Raises:
+        LocalError: the pipeline's topics are not there.
+    """
+    choice.check()
+    plan = compile_plan(flights)
+    raw = topics.topic_name(plan, topics.RAW)
+    reach = clients()
+    partitions = (await kafka.partition_counts(reach, [raw])).get(raw)
+    if partitions is None:
+        raise LocalError(
+            f"there is no topic {raw}. Create it with: midstream topics create examples/flights.py"
+        )
+    progress = Progress()
+    with console.status(f"Publishing to {raw} …"):
+        await play(reach, raw, partitions, choice.feed(), speed=choice.speed, progress=progress)
+    console.print(f"{progress.published:,} events of {choice.first} to {choice.last} are on {raw}")
+    return progress
+
+
 @contextlib.contextmanager
 def started(console: Console, local: Local) -> Iterator[None]:
     """Say that Kafka starts and where it is."""
@@ -143,19 +175,12 @@ async def through(choice: Choice, local: Local, console: Console) -> Summary:
         await ready(local)
     progress = Progress()
     began = time.monotonic()
-    records = feed(
-        choice.first,
-        choice.last,
-        duplicates=choice.duplicates,
-        displaced=choice.displaced,
-        seed=choice.seed,
-    )
     publisher = asyncio.create_task(
         play(
             local.clients,
             topics.topic_name(local.plan, topics.RAW),
             PARTITIONS,
-            records,
+            choice.feed(),
             speed=choice.speed,
             progress=progress,
         )
@@ -255,8 +280,14 @@ def demo(
     ] = False,
 ) -> int:
     """Play real flights of 2013 through a real Kafka and watch what is decided."""
-    summary = asyncio.run(run(choice or Choice(), Console(stderr=as_json)))
+    chosen = choice or Choice()
+    console = Console(stderr=as_json)
+    told: Summary | Progress
+    if chosen.publish_only:
+        told = asyncio.run(publish(chosen, console))
+    else:
+        told = asyncio.run(run(chosen, console))
     if as_json:
-        json.dump(asdict(summary), sys.stdout, indent=2)
+        json.dump(asdict(told), sys.stdout, indent=2)
         print()
     return 0

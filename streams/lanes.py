@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -100,6 +100,8 @@ class Lane:
         self.rows: Rows | None = None
         self.timers: Timers | None = None
         self.ticked_ms = 0
+        # Behind the last record that was handed over.
+        self.next_offset = 0
         self._runner: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -140,8 +142,11 @@ class Lane:
         while True:
             item = await self.queue.get()
             started = time.monotonic()
-            async with asyncio.timeout(self.config.stuck_s):
-                await self._commit(item)
+            try:
+                async with asyncio.timeout(self.config.stuck_s):
+                    await self._commit(item)
+            except TimeoutError as error:
+                raise TimeoutError(f"a batch was not committed within {self.config.stuck_s:g} s") from error
             self.metrics.committed(self.name, time.monotonic() - started)
             self.queue.task_done()
 
@@ -205,6 +210,9 @@ class Lane:
 
     async def submit(self, batch: Sequence[Record]) -> None:
         """Hand the lane its next batch; waits while it is busy (that is the back-pressure)."""
+        if batch[0].offset < self.next_offset:
+            die(f"lane {self.name}: offset {batch[0].offset} comes again, {self.next_offset} was expected")
+        self.next_offset = batch[-1].offset + 1
         await self.queue.put(batch)
 
     async def tick(self, now_ms: int) -> None:
@@ -251,19 +259,27 @@ class Lanes:
         """Hold no lane yet."""
         self.config, self.metrics = config, metrics
         self.open_lanes: dict[tuple[str, int], Lane] = {}
+        # Polls made since the lanes were opened and the source was sought carry this number; others are of a time
+        # before, and what came between them and the seek was not read.
+        self.epoch: int | None = None
         self._roles = {topics.topic_name(config.plan, role): role for role in (topics.RAW, topics.EVENTS)}
         # Assignments and revocations follow each other; they never overlap.
         self._turn = asyncio.Lock()
         self._ticker: asyncio.Task[None] | None = None
         self._sweeper: asyncio.Task[None] | None = None
 
-    async def assign(self, partitions: Iterable[tuple[str, int]]) -> None:
-        """Open the lanes of `partitions` (topic, number); all are fenced and restored when this returns."""
+    async def assign(self, partitions: Callable[[], Iterable[tuple[str, int]]]) -> None:
+        """Open the lanes of `partitions` (topic, number); all are fenced and restored when this returns.
+
+        It is asked when it is this assignment's turn, and says none if another one has overtaken it by then.
+        """
         async with self._turn:
+            self.epoch = None
+            wanted = {(topic, number) for topic, number in partitions() if topic in self._roles}
+            await self._close([key for key in self.open_lanes if key not in wanted])
             lanes = [
                 Lane(self.config, self._roles[topic], number, self.metrics)
-                for topic, number in sorted(partitions)
-                if topic in self._roles and (topic, number) not in self.open_lanes
+                for topic, number in sorted(wanted - self.open_lanes.keys())
             ]
             async with asyncio.timeout(None if not lanes else 10 * self.config.stuck_s):
                 await asyncio.gather(*(lane.open() for lane in lanes))
@@ -271,25 +287,38 @@ class Lanes:
                 self.open_lanes[lane.source.topic, lane.partition] = lane
             if self._sweeper is None:
                 self._sweeper = asyncio.create_task(self._sweep(), name="sweeper")
+                self._sweeper.add_done_callback(self._ended)
             if self._ticker is None and not self.config.playback:
                 self._ticker = asyncio.create_task(self._tick(), name="ticker")
+                self._ticker.add_done_callback(self._ended)
 
     async def revoke(self) -> None:
         """Finish the batches in flight and close every lane."""
         async with self._turn:
-            lanes = list(self.open_lanes.values())
-            self.open_lanes.clear()
-            await asyncio.gather(*(lane.close() for lane in lanes))
+            self.epoch = None
+            await self._close(list(self.open_lanes))
+
+    async def _close(self, keys: Iterable[tuple[str, int]]) -> None:
+        await asyncio.gather(*(lane.close() for lane in [self.open_lanes.pop(key) for key in keys]))
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            die(f"{self.config.plan.name}: {task.get_name()}: {type(error).__name__}: {error}", error)
+
+    def sought(self, epoch: int) -> None:
+        """The source stands at the committed offsets; polls made from now on carry `epoch`."""
+        self.epoch = epoch
 
     @property
     def turning(self) -> bool:
         """Whether lanes are being opened or closed just now."""
         return self._turn.locked()
 
-    async def submit(self, topic: str, partition: int, batch: Sequence[Record]) -> None:
-        """Hand a fetched batch to its lane; one for a lane that was revoked meanwhile is dropped, uncommitted."""
-        lane = self.open_lanes.get((topic, partition))
-        if lane is not None:
+    async def submit(self, epoch: int, batch: Sequence[Record]) -> None:
+        """Hand a polled batch to its lane; one from before the last seek is dropped: it is read once more."""
+        lane = self.open_lanes.get((batch[0].topic, batch[0].partition))
+        if lane is not None and epoch == self.epoch:
             await lane.submit(batch)
 
     async def _tick(self) -> None:

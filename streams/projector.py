@@ -1,7 +1,7 @@
 """The committed topics of a pipeline come in, one DuckDB file of them goes out: whole, at a cut, again and again.
 
-The cut is taken first: the last stable offset of every partition, at one look. Then everything before it is read, and
-nothing after it. A run that is killed continues from what its working database holds.
+The cut is taken first: an offset for every partition, between two transactions of its lane. Then everything before it
+is read, and nothing after it. A run that is killed continues from what its working database holds.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from aiokafka.errors import KafkaError
 
 from streams import kafka, topics
 from streams.cluster import partitions_of
+from streams.cut import between_transactions
 from streams.plan import Plan
 from tables.snapshot import Cut, Snapshot, Source
 
@@ -145,9 +146,8 @@ async def catch_up(
     # 1. The partitions.
     tps = await partitions_of(clients, list(snapshot.source.topics.values()))
     async with kafka.reader(clients, tps) as consumer:
-        # 2. The cut: the last stable offsets, because the reader reads committed records only.
-        cut = Cut(await kafka.cluster_id(clients), datetime.now(UTC))
-        ends = await consumer.end_offsets(tps)
+        # 2. The cut.
+        cut, ends = await take_cut(clients, consumer, tps, snapshot.source.topics[topics.QUARANTINE])
         firsts = await consumer.beginning_offsets(tps)
         # 3. What the working database holds and no longer belongs to these topics.
         notes = [f"{name}: its columns have changed; it was read anew" for name in snapshot.renewed]
@@ -158,6 +158,26 @@ async def catch_up(
         starts = {tp: max(known.get((tp.topic, tp.partition), 0), firsts[tp]) for tp in tps}
         records = await read(consumer, snapshot, cut, starts, ends, progress)
     return cut, records, notes
+
+
+async def take_cut(
+    clients: Mapping[str, Any], consumer: AIOKafkaConsumer, tps: Sequence[TopicPartition], loose: str
+) -> tuple[Cut, dict[TopicPartition, int]]:
+    """The cut and its offsets. Topic `loose` is written by several lanes, and nothing in the others refers to it."""
+    cluster, now = await kafka.cluster_id(clients), datetime.now(UTC)
+    lanes: dict[int, list[TopicPartition]] = {}
+    for tp in tps:
+        if tp.topic != loose:
+            lanes.setdefault(tp.partition, []).append(tp)
+    uncommitted = AIOKafkaConsumer(**clients, group_id=None, isolation_level="read_uncommitted")
+    try:
+        await uncommitted.start()
+        ends, torn = await between_transactions(
+            lanes, lambda: consumer.end_offsets(tps), lambda: uncommitted.end_offsets(tps)
+        )
+    finally:
+        await uncommitted.stop()
+    return Cut(cluster, now, torn), {tp: ends[tp] for tp in tps}
 
 
 def refresh(snapshot: Snapshot, cut: Cut, ends: Offsets) -> list[str]:

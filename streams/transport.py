@@ -13,7 +13,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiokafka
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
@@ -62,6 +62,13 @@ def check_pins(internals: Mapping[str, tuple[Callable[..., Any] | type, str]]) -
 def fingerprint(function: Callable[..., Any] | type) -> str:
     """Twelve hex digits of a function's source."""
     return sha256(inspect.getsource(function).encode()).hexdigest()[:12]
+
+
+class Poll(NamedTuple):
+    """What one poll brought of one partition, and after which seek it was made."""
+
+    epoch: int
+    records: Sequence[Any]
 
 
 class BatchConsumerThread(driver.AIOKafkaConsumerThread):
@@ -118,13 +125,17 @@ class BatchConsumer(driver.Consumer):
     # Set by `BatchTransport`.
     clients: Mapping[str, Any]
     revoke: Callable[[], Any]
+    sought: Callable[[int], None]
     _thread: BatchConsumerThread
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Start without a poll under way."""
+        """Hold nothing yet."""
         super().__init__(*args, **kwargs)
-        self._quiet = asyncio.Event()
-        self._quiet.set()
+        # False between a revocation and the next assignment: what Faust calls the assignment is then the old one.
+        self.holding = False
+        self.epoch = 0
+        # Polls and seeks both move positions; they never overlap.
+        self._moving = asyncio.Lock()
 
     def _new_consumer_thread(self) -> BatchConsumerThread:
         return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -139,27 +150,28 @@ class BatchConsumer(driver.Consumer):
             if not active:
                 await self.sleep(0.1)
                 continue
-            self._quiet.clear()
-            try:
+            async with self._moving:
+                epoch = self.epoch
                 polled = await self._getmany(active_partitions=active, timeout=POLL_S)
-            finally:
-                self._quiet.set()
             for tp, batch in polled.items():
                 if self.flow_active:
-                    await self.callback(as_message(tp, batch, self.app.consumer_generation_id))
+                    poll = Poll(epoch, batch)
+                    await self.callback(as_message(tp, poll, self.app.consumer_generation_id))
 
     async def perform_seek(self) -> None:
-        """Go to the committed offsets, behind the last poll of the time before.
+        """Go to the committed offsets, and begin a new epoch of polls.
 
         A poll that was under way when the flow stopped moves the positions, perhaps in the new assignment already,
-        and what it brings is dropped: whatever is not sought afterwards would never be read. Faust does not seek
-        partitions without a committed offset; they begin at their beginning.
+        and what it brings is dropped: what is not sought after it would never be read. Faust does not seek partitions
+        without a committed offset; they begin at their beginning.
         """
-        await self._quiet.wait()
-        await super().perform_seek()
-        fresh = [tp for tp in self.assignment() if not self._read_offset.get(tp)]
-        if fresh:
-            await self._thread.rewind(fresh)
+        async with self._moving:
+            await super().perform_seek()
+            fresh = [tp for tp in self.assignment() if not self._read_offset.get(tp)]
+            if fresh:
+                await self._thread.rewind(fresh)
+            self.epoch += 1
+            self.sought(self.epoch)
 
     async def commit(self, *args: Any, **kwargs: Any) -> bool:
         """Nothing: offsets are committed in the lanes' transactions."""
@@ -167,14 +179,20 @@ class BatchConsumer(driver.Consumer):
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Finish every batch in flight before Faust gives the partitions away."""
+        self.holding = False
         self.stop_flow()
         await self.revoke()
         await super().on_partitions_revoked(revoked)
 
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Let the lanes be opened."""
+        self.holding = True
+        await super().on_partitions_assigned(assigned, generation_id)
 
-def as_message(tp: TP, batch: Sequence[Any], generation: int) -> ConsumerMessage:
+
+def as_message(tp: TP, poll: Poll, generation: int) -> ConsumerMessage:
     """One poll of one partition as one Faust message. Without the generation the stream drops it in silence."""
-    last = batch[-1]
+    last = poll.records[-1]
     return ConsumerMessage(
         tp.topic,
         tp.partition,
@@ -183,7 +201,7 @@ def as_message(tp: TP, batch: Sequence[Any], generation: int) -> ConsumerMessage
         0,
         [],
         None,
-        batch,  # type: ignore[arg-type] # the point of this module
+        poll,  # type: ignore[arg-type] # the point of this module
         None,
         None,
         None,
@@ -198,17 +216,19 @@ class BatchTransport(driver.Transport):
     Consumer = BatchConsumer
 
     def __init__(
-        self, app: AppT, clients: Mapping[str, Any], revoke: Callable[[], Any], **kwargs: Any
+        self, app: AppT, clients: Mapping[str, Any], revoke: Callable[[], Any], sought: Callable[[int], None]
     ) -> None:
-        """Read with `clients` (aiokafka options); `revoke` closes the lanes before partitions are given away."""
-        super().__init__(app.conf.broker, app, **kwargs)
-        self.clients, self.revoke = clients, revoke
+        """Read with `clients` (aiokafka options); `revoke` closes the lanes before partitions are given away, `sought`
+        hears the epoch of the polls that begin at the committed offsets.
+        """
+        super().__init__(app.conf.broker, app)
+        self.clients, self.revoke, self.sought = clients, revoke, sought
 
     def create_consumer(self, callback: Any, **kwargs: Any) -> BatchConsumer:
         """A batch consumer that knows how to reach Kafka and how to close the lanes."""
         consumer = super().create_consumer(callback, **kwargs)
         assert isinstance(consumer, BatchConsumer)
-        consumer.clients, consumer.revoke = self.clients, self.revoke
+        consumer.clients, consumer.revoke, consumer.sought = self.clients, self.revoke, self.sought
         return consumer
 
 
@@ -220,7 +240,7 @@ class BatchSchema(Schema[Any, Any]):
         return
 
     def loads_value(self, app: AppT, message: Message, **kwargs: Any) -> Any:
-        """The records of the poll."""
+        """The poll."""
         return message.value
 
 

@@ -125,7 +125,7 @@ def build(plan: Plan, config: WorkerConfig, lanes: Lanes) -> faust.App:
         with or_die(f"{plan.name}: a lane could not be closed"):
             await lanes.revoke()
 
-    app.transport = BatchTransport(app, config.clients, closing)
+    app.transport = BatchTransport(app, config.clients, closing, lanes.sought)
 
     def source(role: str) -> Any:
         schema = BatchSchema(key_serializer="raw", value_serializer="raw")
@@ -144,8 +144,13 @@ def build(plan: Plan, config: WorkerConfig, lanes: Lanes) -> faust.App:
 
     # Sent after the assignment and before Faust seeks to the committed offsets: a lane is fenced first.
     async def opened(*args: Any, **kwargs: Any) -> None:
+        consumer: Any = app.consumer
+
+        def held() -> list[tuple[str, int]]:
+            return [(tp.topic, tp.partition) for tp in consumer.assignment()] if consumer.holding else []
+
         with or_die(f"{plan.name}: a lane could not be opened"):
-            await lanes.assign((tp.topic, tp.partition) for tp in app.consumer.assignment())
+            await lanes.assign(held)
         if config.opened is not None:
             config.opened(len(lanes.open_lanes))
 
@@ -157,8 +162,8 @@ def build(plan: Plan, config: WorkerConfig, lanes: Lanes) -> faust.App:
 async def hand_over(stream: AsyncIterable[Any], lanes: Lanes) -> None:
     """Give each polled batch to the lane of its partition."""
     with or_die("a batch could not be handed over"):
-        async for batch in stream:
-            await lanes.submit(batch[0].topic, batch[0].partition, batch)
+        async for poll in stream:
+            await lanes.submit(poll.epoch, poll.records)
 
 
 async def watch(app: faust.App, lanes: Lanes, metrics: Metrics, stuck_s: float) -> None:

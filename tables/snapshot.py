@@ -50,10 +50,11 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Where and when the ends of all topics were taken."""
+    """Where and when the ends of all topics were taken, and in which lanes (partitions) that was amid a transaction."""
 
     cluster: str
     at: datetime
+    torn: frozenset[int] = frozenset()
 
 
 class Snapshot:
@@ -71,7 +72,7 @@ class Snapshot:
         self.working, self.source = working, source
         self.tables = {source.topics[table.role]: table for table in tables(source.states)}
         self._lines = working.with_name(working.name + ".lines")
-        self._db = connect()
+        self._db = connect(working)
         try:
             self._db.execute(f"ATTACH {quoted(working)} AS work")
         except duckdb.Error as error:
@@ -104,14 +105,19 @@ class Snapshot:
             for name, columns in wanted.items()
             if name in found and found[name] != [(c.name, c.type, c.required) for c in columns]
         ]
+        if ABOUT.keys() & set(renewed):
+            # Without their offsets the others cannot go on either.
+            renewed = list(found.keys() & wanted.keys())
+        kept = [topic for topic, table in self.tables.items() if table.name not in renewed]
         with self._transaction():
             for name in (found.keys() - wanted.keys()) | set(renewed):
                 self._db.execute(f'DROP TABLE "{name}"')
             for name, columns in wanted.items():
                 self._db.execute(f'CREATE TABLE IF NOT EXISTS "{name}" ({declared(columns)})')
-            for topic, table in self.tables.items():
-                if table.name in renewed:
-                    self._db.execute("DELETE FROM _offsets WHERE topic = ?", [topic])
+            for name in ("_offsets", "_unreadable"):
+                self._db.execute(
+                    f"DELETE FROM {name} WHERE topic NOT IN (SELECT unnest(?::VARCHAR[]))", [kept]
+                )
             self._db.execute("DELETE FROM _columns")
             self._db.execute(
                 "INSERT INTO _columns SELECT unnest(?::VARCHAR[]), unnest(?::VARCHAR[]), unnest(?::VARCHAR[]), "
@@ -192,7 +198,7 @@ class Snapshot:
                 unfit += self._stage(table, batch)
                 continue
             # One key lives on one partition, so its last record here is its newest; a tombstone only takes away.
-            newest = {record.key or record.offset: record for record in batch}.values()
+            newest = {record.key or (record.partition, record.offset): record for record in batch}.values()
             refused = self._stage(table, [record for record in newest if record.value is not None])
             tombstones = [record for record in newest if record.value is None]
             gone.append((table, [key_of(table, r) for r in (*tombstones, *(r for r, _ in refused))]))
@@ -248,8 +254,14 @@ class Snapshot:
             places,
         )
         self._db.execute(
-            "INSERT INTO _offsets SELECT unnest(?::VARCHAR[]), unnest(?::INTEGER[]), unnest(?::BIGINT[]), ?, ?, ?, ?",
-            [*places, list(offsets.values()), cut.at, self.source.pipeline, self.source.version, cut.cluster],
+            "INSERT INTO _offsets SELECT unnest(?::VARCHAR[]), unnest(?::INTEGER[]), unnest(?::BIGINT[]), "
+            "unnest(?::BOOLEAN[]), ?, ?, ?, ?",
+            [
+                *places,
+                list(offsets.values()),
+                [number not in cut.torn for _, number in offsets],
+                *(cut.at, self.source.pipeline, self.source.version, cut.cluster),
+            ],
         )
 
     # --- what goes out -----------------------------------------------------------------------------------------
@@ -291,13 +303,14 @@ class Snapshot:
         self._lines.unlink(missing_ok=True)
 
 
-def connect() -> duckdb.DuckDBPyConnection:
-    """An empty DuckDB in memory that asks nothing of the network."""
+def connect(working: Path) -> duckdb.DuckDBPyConnection:
+    """An empty DuckDB in memory that asks nothing of the network; what has no room there goes beside `working`."""
     db = duckdb.connect(
         config={
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
             "memory_limit": MEMORY_LIMIT,
+            "temp_directory": str(working) + ".spill",
         }
     )
     # A state's time without a zone is UTC.

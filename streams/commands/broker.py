@@ -20,8 +20,6 @@ from typing import Annotated
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as ProgressBar
 
 from streams.broker import Broker, BrokerError, BrokerStatus, connect
 from streams.broker_launch import java_command
@@ -134,7 +132,7 @@ def console_consumer(
                 f"KAFKA_SECURITY_PROTOCOL is {settings.security_protocol}: write Kafka's client properties to a file"
                 " and pass -- --command-config FILE"
             )
-        with jar_progress(console) as progress:
+        with jar_progress(console, "starting the console consumer") as progress:
             java = java_command(tools=True, progress=progress)
         command = [*java, _CONSOLE_CONSUMER, "--bootstrap-server", str(settings.bootstrap), *arguments]
         sys.stdout.flush()
@@ -143,26 +141,16 @@ def console_consumer(
 
 
 @contextlib.contextmanager
-def jar_progress(console: Console) -> Iterator[Progress]:
-    """The `progress` to give to `Broker.start`: a bar on a terminal while jars are fetched, and a line after it."""
-    bar = ProgressBar(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-    task = bar.add_task("starting Kafka", total=None)
+def jar_progress(console: Console, doing: str = "starting Kafka") -> Iterator[Progress]:
+    """The `progress` to give to `Broker.start`: a spinner on a terminal, and a line if jars were fetched."""
+    with console.status(doing) as shown:
 
-    def progress(done: int, total: int, name: str) -> None:
-        bar.update(task, description="fetching Kafka's jars", completed=done, total=total)
-        if done == total:
-            _say(console, f"fetched what was missing of Kafka {KAFKA_VERSION} (jars: {total})")
-            bar.update(task, description="starting Kafka", completed=0, total=None)
+        def progress(done: int, total: int, name: str) -> None:
+            shown.update(f"fetching Kafka {KAFKA_VERSION}: {done} of {total} jars")
+            if done == total:
+                _say(console, f"fetched what was missing of Kafka {KAFKA_VERSION} (jars: {total})")
+                shown.update(doing)
 
-    with bar:
         yield progress
 
 

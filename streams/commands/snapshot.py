@@ -66,6 +66,10 @@ async def run(
     def tell(done: Pass) -> None:
         for line in done.notes:
             note(line)
+        for lane in sorted(done.cut.torn):
+            note(
+                f"lane {lane} was busy all the time: its last transaction may be in one table and not in another"
+            )
         if as_json:
             print(to_json(as_fields(out, done)).decode(), flush=True)
         else:
@@ -104,5 +108,6 @@ def as_fields(out: Path, done: Pass) -> dict[str, Any]:
         "records": done.records,
         "rows": done.rows,
         "notes": done.notes,
+        "torn_lanes": sorted(done.cut.torn),
         "seconds": round(done.seconds, 3),
     }

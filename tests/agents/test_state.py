@@ -299,6 +299,18 @@ def test_a_row_remembers_ids_for_so_long() -> None:
     assert (list(row.seen), row.seen_floor_ms) == (["e1", "e2"], 0)
 
 
+def test_a_late_event_is_remembered_at_least_until_the_next_one() -> None:
+    """Its repetition often follows at once, and is then a duplicate, not a riddle."""
+    rules = replace(RULES, dedupe_limit=2)
+    row = new()
+    for time_ms, id in ((50, "e1"), (51, "e2"), (5, "late")):
+        row = admitted(row, at(time_ms, id), rules)
+    assert isinstance(admit(rules, row, at(5, "late")), Duplicate)
+    row = admitted(row, at(52, "e3"), rules)
+    assert (list(row.seen), row.seen_floor_ms) == (["e2", "e3"], 50)
+    assert refusal(row, at(5, "late"), rules) == Reason.BEYOND_DEDUPE
+
+
 def test_before_1970_ids_are_remembered_as_long() -> None:
     rules = replace(RULES, dedupe_within_ms=10)
     year = 365 * 24 * 3600 * 1000
@@ -314,12 +326,19 @@ def test_before_1970_ids_are_remembered_as_long() -> None:
     st.integers(1, 4),
     st.integers(0, 20),
 )
-@example([(0, 5), (1, 6), (2, 1), (0, 5), (2, 1)], 1, 20)
+@example([(1, 5), (2, 6), (3, 1), (1, 5), (3, 1)], 1, 20)
+@example([(1, 20), (0, 40), (2, 8), (3, 41), (1, 20)], 4, 10)
 def test_no_event_is_ever_admitted_twice(events: list[tuple[int, int]], limit: int, within_ms: int) -> None:
-    """Whatever is repeated, in whatever order, and however little the row remembers. And nothing is lost."""
-    rules = replace(RULES, dedupe_limit=limit, dedupe_within_ms=within_ms)
+    """Whatever is repeated, in whatever order, and however little the row remembers.
+
+    Number 0 is news of a related entity: it moves the row's time on and has no id to be remembered.
+    """
+    rules = replace(RULES, dedupe_limit=limit, dedupe_within_ms=within_ms, links_in={"orders": LINK})
     row, count = new(), Counter[int]()
     for number, time_ms in events:
+        if number == 0:
+            row = relate(rules, row, at(time_ms, "lnk"), tells(time_ms, "e0", status="a")[1], None)
+            continue
         judged = admit(rules, row, at(time_ms, f"e{number}"))
         if isinstance(judged, Duplicate):
             assert count[number] == 1
@@ -466,6 +485,11 @@ def test_the_last_word_before_the_grace_stays_and_what_it_replaced_goes() -> Non
     said = row.related["orders"]["o1"]["status"]
     assert [entry.value for entry in said] == ["2", "8", "14"], "as of 4, what was said at 2 is true"
     assert known(row, 4) == {"o1": {"status": "2", "total": 2}}
+
+
+def test_a_word_at_the_very_edge_of_the_grace_is_the_last_one_needed() -> None:
+    row = heard(*(tells(n, f"e{n}", status=str(n)) for n in (1, 4, 14)), rules=replace(OWNER, grace_ms=10))
+    assert [entry.value for entry in row.related["orders"]["o1"]["status"]] == ["4", "14"]
 
 
 def test_a_late_word_from_before_the_grace_changes_nothing() -> None:

@@ -187,7 +187,7 @@ def envelope(type: str) -> list[Header]:
 
 
 MEASURED = envelope("meter.measured")
-LINK = to_json(Linked(link="x", key="x", fields={}))
+LINK = to_json(Linked(link="x", key="x", event_id="e1", fields={}))
 FOREIGN: dict[str, Given] = {
     "a stranger": Given("", 0, 0, 0, b"hello", b"world"),
     "a stranger without a key": Given("", 0, 0, 0, None, b"world"),

@@ -133,12 +133,12 @@ def test_two_workers_of_which_one_is_killed_and_one_is_stopped(banks: Bank) -> N
 def test_workers_that_come_and_go_lose_nothing(kafka: KafkaSettings, tmp_path: Path) -> None:
     # A slow trickle: polls that wait for data are under way whenever the partitions move. And a pause between the
     # seek and the flow, so that what a poll brings meanwhile would be lost if nobody waited for it.
-    banks = Bank(kafka, tmp_path, rate=60)
+    banks = Bank(kafka, tmp_path, rate=150)
     try:
-        one = banks.worker("one", pause_s=0.5)
+        one = banks.worker("one", pause_s=0.7)
         banks.wait_committed(20)
         for _ in range(2):
-            two = banks.worker("two", pause_s=0.5)
+            two = banks.worker("two", pause_s=0.7)
             sleep_while([one, two], 3.0)
             two.stop()
         # A rebalance within a rebalance.

@@ -35,6 +35,11 @@ def test_an_origin_that_repeats_an_old_time_changes_nothing() -> None:
     assert row.heard(tick(5)) == row
 
 
+def test_an_origin_that_joins_late_does_not_turn_the_clock_back() -> None:
+    """A topic was given more partitions."""
+    assert after(tick(10, "raw/0", 1), tick(5, "raw/1", 2)).time_ms(1) == 10
+
+
 def test_before_1970_time_passes_too() -> None:
     assert after(tick(-5000)).time_ms(1) == -5000
     assert after(tick(-5000), tick(-4000)).time_ms(1) == -4000

@@ -33,7 +33,9 @@ def test_a_clock_goes_to_the_partition_it_is_for() -> None:
 
 
 def test_a_link_is_an_event_of_the_other_entity_caused_by_this_one() -> None:
-    out = records.link(CAUSE, LinkOut("customer", "c1", Linked(link="orders", key="o1", fields={})))
+    out = records.link(
+        CAUSE, LinkOut("customer", "c1", Linked(link="orders", key="o1", event_id="e1", fields={}))
+    )
     read = read_envelope(out.headers, out.value or b"")
     assert out.key == b"customer:c1"
     assert (read.type, read.subject, read.time_ms) == (LINKED, "order:o1", CAUSE.time_ms)
@@ -42,7 +44,7 @@ def test_a_link_is_an_event_of_the_other_entity_caused_by_this_one() -> None:
 
 def test_link_ids_are_derived_and_tell_apart_what_differs() -> None:
     def id_of(cause: Envelope, target: str, key: str, removed: bool) -> str:
-        linked = Linked(link="orders", key="o1", fields={}, removed=removed)
+        linked = Linked(link="orders", key="o1", event_id="e1", fields={}, removed=removed)
         out = records.link(cause, LinkOut(target, key, linked))
         return read_envelope(out.headers, b"").id
 
@@ -59,8 +61,8 @@ def test_link_ids_are_derived_and_tell_apart_what_differs() -> None:
 
 
 def test_two_links_to_one_entity_are_two_events() -> None:
-    one = LinkOut("customer", "c1", Linked(link="bought", key="o1", fields={}))
-    two = LinkOut("customer", "c1", Linked(link="received", key="o1", fields={}))
+    one = LinkOut("customer", "c1", Linked(link="bought", key="o1", event_id="e1", fields={}))
+    two = LinkOut("customer", "c1", Linked(link="received", key="o1", event_id="e1", fields={}))
     read = [read_envelope(records.link(CAUSE, out).headers, b"") for out in (one, two)]
     # CloudEvents: what must be unique is source and id together.
     assert len({(envelope.source, envelope.id) for envelope in read}) == 2

@@ -12,7 +12,16 @@ from faust.types import TP
 
 from schemas.record import Given
 from streams import transport
-from streams.transport import INTERNALS, PINS, BatchSchema, PinError, as_message, check_pins, fingerprint
+from streams.transport import (
+    INTERNALS,
+    PINS,
+    BatchSchema,
+    PinError,
+    Poll,
+    as_message,
+    check_pins,
+    fingerprint,
+)
 
 
 def internal() -> int:
@@ -64,17 +73,18 @@ def test_the_check_is_made_at_import() -> None:
 
 def test_a_poll_is_one_message_that_ends_at_its_last_record() -> None:
     batch = [Given("t", 2, offset, 1500 + offset, b"k", b"v") for offset in (7, 8, 10)]
-    message = as_message(TP("t", 2), batch, 5)
+    poll = Poll(3, batch)
+    message = as_message(TP("t", 2), poll, 5)
     assert (message.topic, message.partition, message.offset) == ("t", 2, 10)
     assert message.timestamp == 1.51
     # Faust drops what is not of the present generation; without one, everything.
     assert message.generation_id == 5
-    assert message.value is batch  # type: ignore[comparison-overlap] # the point of the transport
+    assert message.value is poll  # type: ignore[comparison-overlap] # the point of the transport
 
 
 def test_a_poll_passes_through_faust_untouched() -> None:
     app: Any = faust.App("test-transport", broker="kafka://nobody", store="memory://")
-    batch = [Given("t", 0, 1, 0, None, b"\xff")]
-    message = as_message(TP("t", 0), batch, 1)
+    poll = Poll(1, [Given("t", 0, 1, 0, None, b"\xff")])
+    message = as_message(TP("t", 0), poll, 1)
     schema = BatchSchema(key_serializer="raw", value_serializer="raw")
-    assert schema.loads_value(app, message) is batch
+    assert schema.loads_value(app, message) is poll

@@ -305,10 +305,11 @@ def test_a_row_beyond_64_bits_is_shown_as_unreadable_and_its_older_self_is_gone(
 
 def test_a_row_without_a_key_is_unreadable(snapshot: Snapshot) -> None:
     row = flight().model_dump_json().encode()
-    records = [Given("demo.flight.changelog", 0, offset, 0, None, row) for offset in (0, 1)]
+    places = [(0, 0), (0, 1), (1, 0)]
+    records = [Given("demo.flight.changelog", *place, 0, None, row) for place in places]
     apply(snapshot, *records, changelog("a", flight(), 2))
     assert published(snapshot, "SELECT key FROM flight") == [("a",)]
-    assert published(snapshot, "SELECT kafka_offset FROM _unreadable ORDER BY 1") == [(0,), (1,)]
+    assert published(snapshot, "SELECT kafka_partition, kafka_offset FROM _unreadable ORDER BY ALL") == places
 
 
 def test_a_record_larger_than_duckdb_expects_is_read(snapshot: Snapshot) -> None:
@@ -360,11 +361,25 @@ def test_a_state_that_has_changed_is_read_anew_and_nothing_else(snapshot: Snapsh
     wider.close()
 
 
+def test_a_file_with_other_books_is_read_anew_as_a_whole(snapshot: Snapshot) -> None:
+    apply(snapshot, decision(), offsets={("demo.decisions", 0): 1})
+    snapshot.close()
+    with duckdb.connect(str(snapshot.working)) as db:
+        db.execute("ALTER TABLE _unreadable ADD COLUMN more INTEGER")
+    again = Snapshot(snapshot.working, source())
+    assert set(again.renewed) >= {"decisions", "_offsets", "_unreadable"}
+    assert (again.offsets(), again.rows()["decisions"]) == ({}, 0)
+    again.close()
+
+
 def test_an_entity_that_is_gone_is_gone(snapshot: Snapshot) -> None:
-    apply(snapshot, changelog("a", flight()))
+    offsets = {("demo.flight.changelog", 0): 1, ("demo.decisions", 0): 1}
+    apply(snapshot, changelog("a", flight()), changelog("b", flight(seats=2**70)), offsets=offsets)
     snapshot.close()
     other = Snapshot(snapshot.working, source(entity="plane"))
     assert "flight" not in other.rows()
+    assert other.rows()["_unreadable"] == 0
+    assert other.offsets() == {("demo.decisions", 0): 1}
     assert published(other, "SELECT count(*) FROM _columns WHERE table_name = 'flight'") == [(0,)]
     other.close()
 
