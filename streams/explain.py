@@ -185,17 +185,20 @@ class Reading:
 
     async def decisions(self, ids: set[str]) -> list[DecisionRecord]:
         """Decisions that are, were triggered by, or led to one of `ids`; a review's question and answer together."""
-        found = {decision.decision_id: decision async for decision in self.deciding(ids)}
-        asked = {decision.review_id for decision in found.values() if decision.review_id is not None}
+        found = {decision.decision_id: (at_ms, decision) async for at_ms, decision in self.deciding(ids)}
+        asked = {decision.review_id for _, decision in found.values() if decision.review_id is not None}
         if asked:
-            where = {decision.source_partition for decision in found.values()}
-            found |= {decision.decision_id: decision async for decision in self.deciding(asked, where)}
-        return sorted(found.values(), key=lambda d: (d.source_partition, d.source_offset, d.decision))
+            where = {decision.source_partition for _, decision in found.values()}
+            async for at_ms, decision in self.deciding(asked, where):
+                found[decision.decision_id] = at_ms, decision
+        # As they were made, by Kafka's clock; on one lane by the record that it read.
+        ordered = sorted(found.values(), key=lambda pair: (pair[0], pair[1].source_offset))
+        return [decision for _, decision in ordered]
 
     async def deciding(
         self, ids: set[str], partitions: set[int] | None = None
-    ) -> AsyncIterator[DecisionRecord]:
-        """Decision records that name one of `ids`."""
+    ) -> AsyncIterator[tuple[int, DecisionRecord]]:
+        """Decision records that name one of `ids`, each with the time at which it was written."""
         needles = [needle(id) for id in ids]
         async for record in self.scan(DECISIONS, partitions):
             value = record.value or b""
@@ -203,7 +206,7 @@ class Reading:
                 decision = DecisionRecord.model_validate_json(value)
                 named = {decision.decision_id, decision.action_id, decision.review_id}
                 if ids & (named | {decision.trigger.event_id}):
-                    yield decision
+                    yield record.timestamp, decision
 
     async def events(self, ids: set[str], decisions: Sequence[DecisionRecord]) -> list[EventSeen]:
         """The records of the events in `ids` and of the decisions' triggers, in the order of their offsets."""

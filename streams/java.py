@@ -30,8 +30,9 @@ class Java:
 
     def options(self) -> list[str]:
         """Options that this version needs to run Kafka without complaints on its standard error."""
-        # From 24 on Java warns when jars load native code, as Kafka's compressors do.
-        return ["--enable-native-access=ALL-UNNAMED"] if self.version >= 22 else []
+        # From 24 on Java warns of jars that load native code, as Kafka's compressors do, and of sun.misc.Unsafe.
+        options = ["--enable-native-access=ALL-UNNAMED", "--sun-misc-unsafe-memory-access=allow"]
+        return options if self.version >= 24 else []
 
 
 def java_environment() -> dict[str, str]:

@@ -25,6 +25,9 @@ from streams.settings import cache_home
 
 KAFKA_VERSION = "4.3.1"
 SERVER_LOCK = Path(__file__).with_name(f"kafka-{KAFKA_VERSION}.lock")
+# The server's lock binds slf4j to nothing, and then Kafka dies without a word; this jar binds it to log4j.
+LOGGING_LOCK = Path(__file__).with_name(f"kafka-logging-{KAFKA_VERSION}.lock")
+SILENT_BINDING = "slf4j-nop"
 TOOLS_LOCK = Path(__file__).with_name(f"kafka-tools-{KAFKA_VERSION}.lock")
 
 # Most of a jar's time is waiting for the repository's answer; a few waits at once are polite and enough.
@@ -90,7 +93,8 @@ def kafka_jars(*, tools: bool = False, progress: Progress | None = None) -> list
 
     Raises `JarError`.
     """
-    jars = read_lock(SERVER_LOCK)
+    jars = tuple(jar for jar in read_lock(SERVER_LOCK) if jar.artifact != SILENT_BINDING)
+    jars += read_lock(LOGGING_LOCK)
     if tools:
         jars += read_lock(TOOLS_LOCK)
     return verified(jars, cache_home() / "kafka" / KAFKA_VERSION, progress=progress)

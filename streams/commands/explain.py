@@ -45,7 +45,7 @@ def explain_(
         quarantined = [quarantine_fields(entry) for entry in found.quarantined]
         print_json(parts(found) | {"quarantined": quarantined})
     else:
-        print("\n".join(page(found)))
+        print("\n".join(page(found)).strip("\n"))
     return 0
 
 
@@ -72,7 +72,8 @@ def page(found: Explanation) -> Iterator[str]:
     if found.audit:
         yield ""
     for done in found.audit:
-        yield line("audit", f"#{done.sequence} {done.what} by {done.by}: {done.why} ({done.hash[:12]})")
+        what = f"#{done.sequence} {done.what} {done.decision_id} by {done.by}"
+        yield line("audit", f"{what}: {done.why} ({done.hash[:12]})")
 
 
 def by_fact(events: list[EventSeen]) -> list[list[EventSeen]]:
