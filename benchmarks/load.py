@@ -76,6 +76,8 @@ def produce(settings: KafkaSettings, topic: str, events: int, source: str, parti
     producer = Producer(
         settings.librdkafka_options()
         | {
+            # Errors only: a broker that has just started is asked twice, which is no news.
+            "log_level": 3,
             "acks": "all",
             "enable.idempotence": True,
             "linger.ms": 20,

@@ -29,8 +29,8 @@ from benchmarks.broker import broker, fresh_topics
 from benchmarks.contender import DEFINITION, ContenderError, Task, run
 from benchmarks.payments import payments
 from streams.broker import BrokerError
+from streams.embedded.kafka_jars import KAFKA_VERSION
 from streams.exits import EXIT_UNAVAILABLE
-from streams.kafka_jars import KAFKA_VERSION
 from streams.plan import compile_plan
 from streams.settings import KafkaSettings, SettingsError
 from streams.topics import CHANGES, EVENTS, RAW, topics
@@ -41,6 +41,8 @@ FAUST_SHARE = 8
 # A contender slower than this is stuck; starting takes up to 20 s (stock Faust's recovery waits).
 SLOWEST_PER_S = 200
 START_S = 60.0
+# Below this share of a core a contender was kept waiting by something else on the machine.
+UNDISTURBED_CORES = 0.85
 PACKAGES = ("faust-streaming", "mode-streaming", "aiokafka", "pydantic", "rocksdict", "uvloop", "orjson")
 
 
@@ -66,6 +68,8 @@ class Run:
     seconds: float
     events_per_s: float
     cpu_us_per_event: float
+    # Processor time over wall time. Every contender is one busy thread, so much less than 1 means that it had to wait.
+    cores: float
     peak_rss_mb: int
     outputs: int
     # The machine's load just before, to judge how quiet it was.
@@ -119,6 +123,7 @@ def measure(settings: KafkaSettings, contender: Contender, number: int, home: Pa
         seconds=round(measured.seconds, 3),
         events_per_s=round(contender.events / measured.seconds, 1),
         cpu_us_per_event=round(measured.cpu_s / contender.events * 1e6, 1),
+        cores=round(measured.cpu_s / measured.seconds, 2),
         peak_rss_mb=measured.peak_rss_bytes >> 20,
         outputs=counted.records,
         load_1m=round(load_1m, 2),
@@ -153,6 +158,7 @@ def summary(runs: Sequence[Run]) -> dict[str, Any]:
             for name, values in per_s.items()
         },
         "cpu_us_per_event": {name: statistics.median(values) for name, values in cpu_us.items()},
+        "undisturbed": all(run.cores >= UNDISTURBED_CORES for run in runs),
         "runs": [asdict(run) for run in runs],
     }
 
@@ -186,7 +192,7 @@ def line(run: Run) -> str:
     """One run for a person."""
     return (
         f"{run.contender}: {run.events:,} events in {run.seconds:.1f} s = {run.events_per_s:,.0f}/s, "
-        f"{run.cpu_us_per_event:.0f} µs of processor time an event, {run.peak_rss_mb} MB, "
+        f"{run.cpu_us_per_event:.0f} µs of processor time an event ({run.cores:.2f} cores), {run.peak_rss_mb} MB, "
         f"{run.outputs:,} outputs counted"
     )
 
@@ -205,7 +211,12 @@ def table(report: dict[str, Any]) -> str:
         f"{machine['cpus']} cores with the broker; load before: {machine['load_1m']}"
     )
     ratio = f"midstream_eos is {report['ratio_faust']:.1f} times faust_eos"
-    return "\n".join([head, *rows, ratio, circumstance, f"A figure is {report['definition']}."])
+    lines = [head, *rows, ratio, circumstance, f"A figure is {report['definition']}."]
+    if not report["undisturbed"]:
+        lines.append(
+            "Other work disturbed the runs (see cores in --json): compare the processor time, not the rates."
+        )
+    return "\n".join(lines)
 
 
 def say(text: str) -> None:

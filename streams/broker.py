@@ -1,7 +1,7 @@
 """The embedded broker: a data folder -> a real Apache Kafka, one KRaft node, answering on loopback.
 
 `Broker.start` walks: jars and Java -> ports -> configuration -> format (once) -> process -> ready. What is in the
-folder survives everything; its files are listed in `broker_folder`.
+folder survives everything; its files are listed in `embedded.folder`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from streams import broker_probe
-from streams.broker_folder import (
+from streams.embedded import probe
+from streams.embedded.folder import (
     HOST,
     BrokerError,
     BrokerFolder,
@@ -26,7 +26,8 @@ from streams.broker_folder import (
     choose_ports,
     disk_errors,
 )
-from streams.broker_launch import (
+from streams.embedded.kafka_jars import Progress
+from streams.embedded.launch import (
     folder_lock,
     format_once,
     java_command,
@@ -34,8 +35,8 @@ from streams.broker_launch import (
     server_command,
     write_configuration,
 )
-from streams.broker_log import failure
-from streams.broker_process import (
+from streams.embedded.log import failure
+from streams.embedded.process import (
     end,
     gone_within,
     is_alive,
@@ -44,7 +45,6 @@ from streams.broker_process import (
     resident_bytes,
     spawn,
 )
-from streams.kafka_jars import Progress
 from streams.settings import KafkaSettings, home
 
 __all__ = ["Broker", "BrokerError", "BrokerStatus", "connect"]
@@ -84,7 +84,7 @@ class Broker:
     - `port`: the clients' port; None for the remembered one (the first time a free one), 0 for any free one.
     - `heap`: Java's heap options; default `KAFKA_HEAP_OPTS`, else `-Xmx1g`.
     - `cluster_id`: for the first start; default a new one. Brokers of one cluster need the same.
-    - `properties`: further server properties, which win over ours (see `broker_folder.server_properties`).
+    - `properties`: further server properties, which win over ours (see `embedded.folder.server_properties`).
     - `notice`: called with one line for people when something happens that was not asked for.
     """
 
@@ -196,7 +196,7 @@ class Broker:
             if not is_alive(record):
                 raise failure(self.folder, f"the broker in {self.folder.root} ended while starting")
             # Only our own process can be listening: ports were free, and a broker that cannot bind ends.
-            if broker_probe.is_listening(host, int(port)) and broker_probe.ask(
+            if probe.is_listening(host, int(port)) and probe.ask(
                 record.bootstrap, timeout_s=_PROBE_TIMEOUT_S
             ):
                 return
@@ -261,7 +261,7 @@ class Broker:
             detail = f"crashed: the last run (pid {record.pid}) ended without a clean stop; see {folder.log}"
             return BrokerStatus("crashed", folder.root, detail, folder.log, cluster_id=cluster_id)
         host, port = record.bootstrap.rsplit(":", 1)
-        answers = broker_probe.is_listening(host, int(port)) and broker_probe.ask(
+        answers = probe.is_listening(host, int(port)) and probe.ask(
             record.bootstrap, timeout_s=_PROBE_TIMEOUT_S
         )
         detail = f"running at {record.bootstrap} (pid {record.pid})"

@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Literal
 
 from pydantic_core import to_json
@@ -237,7 +238,7 @@ def expire(looking: Looking, plan: DecisionPlan, row: AnyRow, name: str) -> tupl
     rules = plan.rules.review
     assert rules is not None, "start-up refuses high stakes without a person"
     trigger = Trigger(name=f"{timer.trigger}/expired", event_id="", event_type="", time_ms=timer.at_ms)
-    note = f"no answer within {rules.deadline_ms} ms: {rules.on_timeout}"
+    note = f"no answer within {timedelta(milliseconds=rules.deadline_ms)}: {rules.on_timeout}"
     hop = Hop(route="timeout", tool=rules.on_timeout, tool_version="", outcome="verdict", reason=note)
     return close(looking, plan, row, timer.trigger, trigger, "expired", "timeout", note, hop)
 

@@ -137,8 +137,8 @@ def room(name: str, folder: Path) -> Finding:
 
 def embedded(needed: bool) -> Iterator[Finding]:
     """Java and the jars of the embedded broker; where another broker is used, they are not missed."""
-    from streams.java import JavaError, find_java
-    from streams.kafka_jars import KAFKA_VERSION, SERVER_LOCK, read_lock
+    from streams.embedded.java import JavaError, find_java
+    from streams.embedded.kafka_jars import KAFKA_VERSION, SERVER_LOCK, read_lock
 
     without: Outcome = "fail" if needed else "ok"
     try:

@@ -105,9 +105,10 @@ async def create_topics(
             response = await client.create_topics(missing)
             for name, code, *detail in response.topic_errors:
                 error = for_code(code)
-                if error is not TopicAlreadyExistsError and code != 0:
+                if code == 0:
+                    made.append(name)
+                elif error is not TopicAlreadyExistsError:
                     raise error(f"{name}: {detail[0] if detail else ''}")
-                made.append(name)
     return made
 
 

@@ -19,9 +19,9 @@ from typing import Any
 
 from streams import kafka, topics
 from streams.broker import Broker, BrokerError
-from streams.broker_folder import free_port
+from streams.embedded.folder import free_port
+from streams.embedded.kafka_jars import Progress
 from streams.exits import EXIT_MISTAKE, EXIT_UNAVAILABLE
-from streams.kafka_jars import Progress
 from streams.metrics import Samples, scrape
 from streams.plan import Plan
 from streams.settings import KafkaSettings

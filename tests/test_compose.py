@@ -26,8 +26,8 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from compose_spec import PyOptions
 
-from streams.broker_launch import java_command
-from streams.kafka_jars import KAFKA_VERSION
+from streams.embedded.kafka_jars import KAFKA_VERSION
+from streams.embedded.launch import java_command
 from streams.settings import KafkaSettings
 
 ROOT = Path(__file__).parents[1]

@@ -232,7 +232,7 @@ def test_the_wheel_holds_the_packages_and_the_lists_of_jars(tmp_path: Path) -> N
         "streams",
         "examples",
     }
-    assert "streams/kafka-4.3.1.lock" in names
+    assert "streams/embedded/kafka-4.3.1.lock" in names
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
 
 

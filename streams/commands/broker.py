@@ -22,10 +22,10 @@ from cyclopts.validators import Number
 from rich.console import Console
 
 from streams.broker import Broker, BrokerError, BrokerStatus, connect
-from streams.broker_launch import java_command
+from streams.embedded.java import java_environment
+from streams.embedded.kafka_jars import KAFKA_VERSION, Progress
+from streams.embedded.launch import java_command
 from streams.exits import EXIT_MISTAKE, EXIT_UNAVAILABLE
-from streams.java import java_environment
-from streams.kafka_jars import KAFKA_VERSION, Progress
 from streams.settings import SettingsError, load_settings
 
 EXIT_NOT_RUNNING = 3

@@ -103,8 +103,8 @@ def wait_for(condition: Callable[[], bool], seconds: float) -> None:
         time.sleep(0.05)
 
 
-def a_run(contender: str, number: int, events_per_s: float, cpu_us: float = 1.0) -> Run:
-    return Run(contender, number, 10, 1.0, events_per_s, cpu_us, 1, 10, 0.0)
+def a_run(contender: str, number: int, events_per_s: float, cpu_us: float = 1.0, cores: float = 0.95) -> Run:
+    return Run(contender, number, 10, 1.0, events_per_s, cpu_us, cores, 1, 10, 0.0)
 
 
 def test_the_report_is_medians_their_ratio_and_the_spread() -> None:
@@ -117,6 +117,13 @@ def test_the_report_is_medians_their_ratio_and_the_spread() -> None:
     assert report["spread"]["midstream_eos"] == {"min": 10.0, "median": 60.0, "max": 90.0}
     assert report["cpu_us_per_event"]["midstream_eos"] == 5.0
     assert len(report["runs"]) == 6
+    assert report["undisturbed"]
+
+
+def test_a_contender_that_was_kept_waiting_is_told() -> None:
+    waited = a_run("faust_eos", 1, 5.0, cores=0.3)
+    report = summary([a_run("midstream_eos", 0, 90.0), a_run("faust_eos", 0, 20.0), waited])
+    assert not report["undisturbed"]
 
 
 def test_the_order_alternates_from_round_to_round() -> None:

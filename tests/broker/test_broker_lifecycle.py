@@ -19,8 +19,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import UnknownTopicOrPartitionError, for_code
 
 from streams.broker import Broker, BrokerError, BrokerStatus
-from streams.broker_process import started_at
-from streams.kafka_jars import KAFKA_VERSION, kafka_jars
+from streams.embedded.kafka_jars import KAFKA_VERSION, kafka_jars
+from streams.embedded.process import started_at
 from streams.settings import KafkaSettings, cache_home
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(180)]

@@ -14,7 +14,7 @@ from confluent_kafka import Producer
 from pydantic import SecretStr
 
 from streams.broker import Broker
-from streams.broker_folder import free_port
+from streams.embedded.folder import free_port
 from streams.settings import KafkaSettings
 
 pytestmark = pytest.mark.broker

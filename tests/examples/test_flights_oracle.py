@@ -44,25 +44,36 @@ def flight(
     flown = dep_delay is not None
     landed = flown and arr_delay is not None
     return {
-        "year": day.year, "month": day.month, "day": day.day, "carrier": "ZZ", "flight": number,
-        "tailnum": tail, "origin": origin, "dest": "BOS", "distance": 200,
-        "sched_dep_time": departs, "sched_arr_time": arrives, "air_time": 40 if landed else "NA",
-
-            "dep_time": clock(departs, dep_delay or 0) if flown else "NA",
-            "dep_delay": dep_delay if flown else "NA"
-        ,
-
-            "arr_time": clock(arrives, arr_delay or 0) if landed else "NA",
-            "arr_delay": arr_delay if landed else "NA"
-        ,
+        "year": day.year,
+        "month": day.month,
+        "day": day.day,
+        "carrier": "ZZ",
+        "flight": number,
+        "tailnum": tail,
+        "origin": origin,
+        "dest": "BOS",
+        "distance": 200,
+        "sched_dep_time": departs,
+        "sched_arr_time": arrives,
+        "air_time": 40 if landed else "NA",
+        "dep_time": clock(departs, dep_delay or 0) if flown else "NA",
+        "dep_delay": dep_delay if flown else "NA",
+        "arr_time": clock(arrives, arr_delay or 0) if landed else "NA",
+        "arr_delay": arr_delay if landed else "NA",
     }
 
 
 def weather(hour_utc: int, *, origin: str = "EWR", wind: Any = 5, precip: Any = 0, visib: Any = 10) -> Row:
     """A row of weather.csv, of 7 February; fine unless said otherwise."""
     return {
-        "origin": origin, "time_hour": f"2013-02-07T{hour_utc:02}:00:00Z", "temp": 30, "pressure": 1000,
-        "wind_speed": wind, "wind_gust": "NA", "precip": precip, "visib": visib,
+        "origin": origin,
+        "time_hour": f"2013-02-07T{hour_utc:02}:00:00Z",
+        "temp": 30,
+        "pressure": 1000,
+        "wind_speed": wind,
+        "wind_gust": "NA",
+        "precip": precip,
+        "visib": visib,
     }
 
 
@@ -216,7 +227,7 @@ def test_a_review_is_open_from_its_arrival_until_its_deadline(tmp_path: Path) ->
     moments = (asked - second, asked, asked + deadline - second, asked + deadline)
     assert [found.reviews_open(moment, deadline) for moment in moments] == [0, 1, 1, 0]
     with pytest.raises(ValueError, match="time zone"):
-        found.reviews_open(datetime(2013, 2, 7), deadline)
+        found.reviews_open(datetime(2013, 2, 7), deadline)  # noqa: DTZ001 - the mistake that is tested
 
 
 # Against a plain fold of the feed ---------------------------------------------------------------------------
@@ -303,7 +314,7 @@ class Fold:
 )
 def test_a_plain_fold_of_the_feed_finds_the_same(first: date, last: date) -> None:
     fold = Fold()
-    end = datetime.max
+    end = datetime.max  # noqa: DTZ901 - only compared with itself
     for record in feed(first, last):
         headers = dict(record.headers)
         end = datetime.fromisoformat(headers["ce_time"].decode())

