@@ -43,7 +43,7 @@ SLOWEST_PER_S = 200
 START_S = 60.0
 # Below this share of a core a contender was kept waiting by something else on the machine.
 UNDISTURBED_CORES = 0.85
-PACKAGES = ("faust-streaming", "mode-streaming", "aiokafka", "pydantic", "rocksdict", "uvloop", "orjson")
+PACKAGES = ("faust-streaming", "mode-streaming", "aiokafka", "pydantic", "rocksdict", "uvloop")
 
 
 @dataclass(frozen=True)

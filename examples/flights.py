@@ -282,12 +282,7 @@ class RebookPassengers(ActionInput):
 
 @rebook.action("rebook", stakes="low", deadline=timedelta(hours=6))
 def rebook_passengers(ctx: Loss, verdict: Rebook) -> RebookPassengers:
-    return RebookPassengers(
-        flight_id=ctx.flight_id,
-        origin=ctx.origin,
-        destination=ctx.destination,
-        scheduled_departure=ctx.scheduled_departure,
-    )
+    return RebookPassengers(**dict(ctx))
 
 
 # 4. A late aircraft.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -19,6 +20,8 @@ sender.BACKOFF_OVERRIDE = 0.001
 
 # Room for the largest record that Kafka lets in, and its headers.
 MAX_REQUEST_BYTES = MAX_RECORD_BYTES + (1 << 20)
+# How long new topics may take to become known.
+CREATED_S = 30.0
 
 
 def transactional_producer(
@@ -92,6 +95,7 @@ async def create_topics(
 
     Raises:
         aiokafka.errors.KafkaError: the cluster refused one.
+        TimeoutError: they are made, but the broker has not heard of them.
     """
     new = [
         NewTopic(f"{prefix}.{topic.role}", partitions, replication, topic_configs=dict(topic.config))
@@ -109,6 +113,10 @@ async def create_topics(
                     made.append(name)
                 elif error is not TopicAlreadyExistsError:
                     raise error(f"{name}: {detail[0] if detail else ''}")
+            # The controller has them; clients see them when the brokers have heard of it.
+            async with asyncio.timeout(CREATED_S):
+                while not set(made) <= set(await client.list_topics()):
+                    await asyncio.sleep(0.02)
     return made
 
 

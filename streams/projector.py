@@ -93,7 +93,7 @@ async def follow(
         # What was read before a run was killed, or before Kafka went away, may not be published yet.
         tell(await one_pass(clients, snapshot, out, progress, always=True))
         broken_off = False
-        while True:
+        while not ending():
             await asyncio.sleep(every_s)
             try:
                 tell(await one_pass(clients, snapshot, out, progress, always=broken_off))
@@ -101,8 +101,15 @@ async def follow(
             except (KafkaError, TimeoutError) as error:
                 broken_off = True
                 trouble(str(error))
+        raise asyncio.CancelledError
     finally:
         snapshot.close()
+
+
+def ending() -> bool:
+    """Whether this task was cancelled. A client that is being closed may have swallowed the exception (1 in 100)."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def source(plan: Plan) -> Source:
