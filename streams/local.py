@@ -112,6 +112,7 @@ class Local:
         code = None if self.worker is None else self.worker.poll()
         if code is None:
             return
+        self._let_go()
         reason = self.last_words()
         self._failures += 1
         if code in (EXIT_MISTAKE, EXIT_UNAVAILABLE) or self._failures > RESTARTS_IN_A_ROW:
@@ -119,6 +120,12 @@ class Local:
         self.restarts += 1
         self.notice(f"the worker ended with code {code} ({reason}); starting it again")
         self.start_worker()
+
+    def _let_go(self) -> None:
+        """Close our end of the worker's standard input: a living worker stops at that."""
+        if self.worker is not None and self.worker.stdin is not None:
+            with contextlib.suppress(OSError):
+                self.worker.stdin.close()
 
     def last_words(self) -> str:
         """The last line of the worker's log."""
@@ -138,9 +145,7 @@ class Local:
     def stop(self) -> None:
         """Stop the worker after its batch, then the broker. Never raises; what would not stop is killed."""
         if self.worker is not None:
-            if self.worker.stdin is not None:
-                with contextlib.suppress(OSError):
-                    self.worker.stdin.close()
+            self._let_go()
             with contextlib.suppress(ProcessLookupError):
                 self.worker.terminate()
             try:
