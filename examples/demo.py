@@ -40,6 +40,8 @@ app = App(name="demo")
 DEFAULT_DAYS = (date(2013, 2, 7), date(2013, 2, 10))
 # The default days in about twenty seconds.
 DEFAULT_SPEED = 20_000.0
+# Every decision waits half an hour or an hour of event time; a finer clock would only make more transactions.
+CLOCK_STEP_MS = 3600 * 1000
 REFRESH_S = 0.25
 # A run without a terminal still says how far it is.
 PLAIN_REFRESH_S = 5.0
@@ -182,6 +184,7 @@ async def through(choice: Choice, local: Local, console: Console) -> Summary:
             PARTITIONS,
             choice.feed(),
             speed=choice.speed,
+            clock_step_ms=CLOCK_STEP_MS,
             progress=progress,
         )
     )

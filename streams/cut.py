@@ -13,18 +13,16 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 Place = tuple[str, int]
 Look = Callable[[], Awaitable[Mapping[Place, int]]]
 
-# A lane under full load is between two transactions about half of the time.
-PATIENCE_S = 2.0
-
 
 async def between_transactions(
-    lanes: Mapping[int, Sequence[Place]], stable: Look, high: Look, patience_s: float = PATIENCE_S
+    lanes: Mapping[int, Sequence[Place]], stable: Look, high: Look, patience_s: float
 ) -> tuple[dict[Place, int], frozenset[int]]:
     """An end for every place, and the lanes for which no instant between two transactions was found in time.
 
-    Nothing was appended to a place between two looks that find the same high watermark, and nothing in it is
-    undecided when the last stable offset, looked up between them, is the same too. When that holds for every place
-    of a lane at once, there was an instant at which it held: after the first look and before the last.
+    A last stable offset never lies beyond the high watermark, and neither ever falls. So when the high watermark of a
+    place, looked up second, equals the last stable offset, looked up first, then nothing was appended to the place
+    between the two looks and nothing in it was undecided. When that is so for every place of a lane, it was so for all
+    of them at once: after the last of the first looks and before the first of the second.
 
     Args:
         lanes: lane → the places that its transactions write to. Other places get their last stable offset.
@@ -35,13 +33,11 @@ async def between_transactions(
     deadline_s = time.monotonic() + patience_s
     waiting = dict(lanes)
     found: dict[Place, int] = {}
-    before = await high()
     while True:
-        last, after = await stable(), await high()
+        last, top = await stable(), await high()
         for lane, places in list(waiting.items()):
-            if all(before[place] == last[place] == after[place] for place in places):
+            if all(last[place] == top[place] for place in places):
                 found |= {place: last[place] for place in places}
                 del waiting[lane]
         if not waiting or time.monotonic() > deadline_s:
             return {**last, **found}, frozenset(waiting)
-        before = after

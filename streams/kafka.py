@@ -40,6 +40,17 @@ def transactional_producer(
     )
 
 
+def fatal_error(producer: AIOKafkaProducer) -> BaseException | None:
+    """What ended a transactional producer for good: mostly, that it was fenced. Its calls say only that it is not in
+    a transaction.
+    """
+    manager = producer._txn_manager  # noqa: SLF001 - nothing public tells
+    if manager is None or not manager.is_fatal_error():
+        return None
+    error: BaseException | None = manager.wait_for_transaction_end().exception()
+    return error
+
+
 def plain_producer(clients: Mapping[str, Any]) -> AIOKafkaProducer:
     """An idempotent producer for what stands outside a lane: publishers, reviewers, redrive."""
     return AIOKafkaProducer(

@@ -30,7 +30,7 @@ from schemas.lane import WALL
 from schemas.record import NO_HEADERS, Out, Record
 from streams import records, topics
 from streams.exits import die
-from streams.kafka import transactional_producer
+from streams.kafka import fatal_error, transactional_producer
 from streams.metrics import Metrics
 from streams.plan import Plan
 from streams.restore import restore
@@ -136,7 +136,8 @@ class Lane:
     def _ended(self, runner: asyncio.Task[None]) -> None:
         error = None if runner.cancelled() else runner.exception()
         if error is not None:
-            die(f"lane {self.name}: {type(error).__name__}: {error}", error)
+            cause = fatal_error(self.producer) or error
+            die(f"lane {self.name}: {type(cause).__name__}: {cause}", error)
 
     async def _run(self) -> None:
         while True:

@@ -28,6 +28,8 @@ CHUNK_RECORDS = 25_000
 # Kafka may drop a tombstone this long after it was written (`delete.retention.ms`, 24 h unless set), less a margin:
 # who was away longer reads compacted topics from their beginning, or would keep what was deleted meanwhile.
 TOMBSTONES_KEPT_MS = 20 * 3600 * 1000
+# A lane under full load is between two transactions about half of the time: it is looked for so long.
+PATIENCE_S = 2.0
 # No partition moved for so long although there is something to read.
 STUCK_S = 60.0
 
@@ -179,8 +181,11 @@ async def take_cut(
     uncommitted = AIOKafkaConsumer(**clients, group_id=None, isolation_level="read_uncommitted")
     try:
         await uncommitted.start()
+        # So it knows all topics at once, and fetches nothing.
+        uncommitted.assign(list(tps))
+        uncommitted.pause(*tps)
         ends, torn = await between_transactions(
-            lanes, lambda: consumer.end_offsets(tps), lambda: uncommitted.end_offsets(tps)
+            lanes, lambda: consumer.end_offsets(tps), lambda: uncommitted.end_offsets(tps), PATIENCE_S
         )
     finally:
         await uncommitted.stop()

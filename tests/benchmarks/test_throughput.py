@@ -21,9 +21,9 @@ ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "benchmarks.throughput", "--json", "--rounds=1", "--no-warm-up"]
 
 
-def start(kafka: KafkaSettings, *more: str) -> subprocess.Popen[str]:
-    """The benchmark as a process on the suite's broker."""
-    environment = {**os.environ, "KAFKA_BOOTSTRAP": str(kafka.bootstrap)}
+def start(kafka: KafkaSettings, folder: Path, *more: str) -> subprocess.Popen[str]:
+    """The benchmark as a process on the suite's broker, with its files in `folder`: a killed one leaves them."""
+    environment = {**os.environ, "KAFKA_BOOTSTRAP": str(kafka.bootstrap), "TMPDIR": str(folder)}
     return subprocess.Popen(
         [*COMMAND, *more],
         cwd=ROOT,
@@ -55,8 +55,10 @@ def contenders_of(pid: int) -> list[int]:
 @pytest.mark.broker
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-def test_a_tiny_run_reports_both_sides_with_every_output_counted(kafka: KafkaSettings) -> None:
-    process = start(kafka, "--events=5000", "--faust-events=1000", "--full")
+def test_a_tiny_run_reports_both_sides_with_every_output_counted(
+    kafka: KafkaSettings, tmp_path: Path
+) -> None:
+    process = start(kafka, tmp_path, "--events=5000", "--faust-events=1000", "--full")
     answer, progress = process.communicate(timeout=220)
     assert process.returncode == 0, progress
     report = json.loads(answer)
@@ -72,6 +74,7 @@ def test_a_tiny_run_reports_both_sides_with_every_output_counted(kafka: KafkaSet
     assert report["versions"]["faust-streaming"] == "0.15.3"
     assert topics_of(kafka, process.pid) == []
     assert contenders_of(process.pid) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.broker
@@ -79,9 +82,11 @@ def test_a_tiny_run_reports_both_sides_with_every_output_counted(kafka: KafkaSet
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)]
 )
-def test_a_stopped_run_leaves_no_process(kafka: KafkaSettings, number: signal.Signals, code: int) -> None:
+def test_a_stopped_run_leaves_no_process(
+    kafka: KafkaSettings, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
     # More than it can do before the signal comes.
-    process = start(kafka, "--events=100000")
+    process = start(kafka, tmp_path, "--events=100000")
     try:
         wait_for(lambda: contenders_of(process.pid) != [], 60)
         process.send_signal(number)
@@ -89,7 +94,9 @@ def test_a_stopped_run_leaves_no_process(kafka: KafkaSettings, number: signal.Si
         assert process.returncode == code
         wait_for(lambda: contenders_of(process.pid) == [], 20)
         # A killed one cannot tidy up; a stopped one does.
-        assert topics_of(kafka, process.pid) == [] or number == signal.SIGKILL
+        if number != signal.SIGKILL:
+            assert topics_of(kafka, process.pid) == []
+            assert list(tmp_path.iterdir()) == []
     finally:
         process.kill()
         process.communicate()
@@ -105,6 +112,15 @@ def wait_for(condition: Callable[[], bool], seconds: float) -> None:
 
 def a_run(contender: str, number: int, events_per_s: float, cpu_us: float = 1.0, cores: float = 0.95) -> Run:
     return Run(contender, number, 10, 1.0, events_per_s, cpu_us, cores, 1, 10, 0.0)
+
+
+def test_a_broker_that_is_not_there_is_one_line_and_its_own_exit_code() -> None:
+    # Nothing listens on port 9.
+    environment = {**os.environ, "KAFKA_BOOTSTRAP": "127.0.0.1:9"}
+    done = subprocess.run(COMMAND, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 69
+    assert "127.0.0.1" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
 
 
 def test_the_report_is_medians_their_ratio_and_the_spread() -> None:

@@ -254,31 +254,44 @@ async def test_the_file_says_up_to_where_it_has_read(site: Site) -> None:
     assert began <= done.cut.at <= datetime.now(UTC)
 
 
-async def test_what_comes_while_it_reads_waits_for_the_next_pass(
+async def test_every_transaction_that_comes_meanwhile_is_in_all_tables_or_in_none(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await site.write(*(decision(f"d{i}") for i in range(200)))
+    await site.write(*(decision(f"d{i}") for i in range(200)), order("a", 200))
     monkeypatch.setattr(projector, "CHUNK_RECORDS", 20)
     enough = asyncio.Event()
     writer = asyncio.create_task(keep_writing(site, enough))
     for _ in range(12):
         done = await site.project()
         (rows,) = site.ask("SELECT count(*) FROM decisions")[0]
-        # Rows and offsets are of one cut: a transaction writes ten records and its end.
+        assert site.ask("SELECT bool_and(aligned) FROM _offsets") == [(True,)]
+        assert site.ask("""SELECT version FROM "order" WHERE key = 'a'""") == [(rows,)]
+        # Rows and offsets are of one cut: a transaction writes ten decisions and its end.
         (after,) = site.ask("SELECT sum(next_offset) FROM _offsets WHERE topic LIKE '%.decisions'")[0]
         assert rows == done.rows["decisions"] == 200 + (after - 201) // 11 * 10
     enough.set()
     await writer
-    (rows,) = site.ask("SELECT count(*) FROM decisions")[0]
-    assert rows > 200
+    assert site.ask("SELECT count(*) > 200 FROM decisions") == [(True,)]
 
 
 async def keep_writing(site: Site, enough: asyncio.Event) -> None:
-    """Ten decisions a transaction, until it is enough."""
-    number = 0
+    """Ten decisions and their entity a transaction, until it is enough."""
+    number = 200
     while not enough.is_set():
-        await site.write(*(decision(f"more{number}.{i}") for i in range(10)))
-        number += 1
+        number += 10
+        await site.write(*(decision(f"d{number}.{i}") for i in range(10)), order("a", number))
+
+
+async def test_a_lane_amid_a_transaction_is_named(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(projector, "PATIENCE_S", 0.1)
+    await site.write(decision("d1"))
+    async with site.writing() as producer:
+        await site.send(producer, [decision("d2")])
+        done = await site.project()
+    lane = partition_of(b"order:a", PARTITIONS)
+    assert done.cut.torn == {lane}
+    assert site.ask("SELECT DISTINCT partition FROM _offsets WHERE NOT aligned") == [(lane,)]
+    assert (await site.project()).cut.torn == frozenset()
 
 
 # --- one pass after another -----------------------------------------------------------------------------------------
@@ -318,11 +331,11 @@ async def test_another_cluster_is_noticed_and_read_from_its_beginning(site: Site
 
 async def test_a_topic_that_was_made_anew_is_noticed_and_read_from_its_beginning(site: Site) -> None:
     await site.write(decision("d1"), order("a"))
-    cut = (await site.project()).cut
+    last = (await site.project()).cut
     snapshot = Snapshot(site.working, source(site.plan))
     topic = f"{site.plan.name}.decisions"
     snapshot.apply(
-        {topic: [Given(topic, 0, 8, 0, b"order:x", decision("old").value)]}, {(topic, 0): 9_000}, cut
+        {topic: [Given(topic, 0, 8, 0, b"order:x", decision("old").value)]}, {(topic, 0): 9_000}, last
     )
     snapshot.close()
     done = await site.project()
@@ -333,12 +346,12 @@ async def test_a_topic_that_was_made_anew_is_noticed_and_read_from_its_beginning
 
 async def test_who_comes_back_after_a_long_time_misses_no_deletion(site: Site) -> None:
     await site.write(order("a"), decision("d1"))
-    cut = (await site.project()).cut
+    last = (await site.project()).cut
     # A row whose tombstone Kafka has dropped meanwhile: nothing in the topic tells that it is gone.
     snapshot = Snapshot(site.working, source(site.plan))
     topic = f"{site.plan.name}.order.changelog"
     gone = Given(topic, 0, 0, 0, b"order:gone", order("gone").value)
-    snapshot.apply({topic: [gone]}, snapshot.offsets(), replace(cut, at=cut.at - timedelta(days=2)))
+    snapshot.apply({topic: [gone]}, snapshot.offsets(), replace(last, at=last.at - timedelta(days=2)))
     snapshot.close()
     done = await site.project()
     assert [note.partition(":")[0] for note in done.notes] == ["the last pass was long ago"]

@@ -38,6 +38,7 @@ def main(arguments: str) -> None:
     if given["session_s"] is not None:
         worker.SESSION_TIMEOUT_S = given["session_s"]
         worker.HEARTBEAT_S = given["session_s"] / 6
+    exec(given["patch"], {})
     if given["pause_s"]:
         slow_down(given["pause_s"])
     config = worker.WorkerConfig(

@@ -47,6 +47,7 @@ class Worker:
         metrics_port: int | None = None,
         session_s: float | None = None,
         pause_s: float = 0.0,
+        patch: str = "",
     ) -> None:
         """Describe the worker; `start` starts it.
 
@@ -59,6 +60,7 @@ class Worker:
             metrics_port: where it shows metrics.
             session_s: after how long without a heartbeat it is given up, when not the usual time.
             pause_s: how long it pauses after an assignment, between the seek and the first poll.
+            patch: Python that the process runs first, to break something.
         """
         self.home = home
         self.metrics_port = metrics_port
@@ -72,6 +74,7 @@ class Worker:
                 "metrics_port": metrics_port,
                 "session_s": session_s,
                 "pause_s": pause_s,
+                "patch": patch,
             }
         )
         home.mkdir(parents=True, exist_ok=True)

@@ -336,7 +336,7 @@ def test_rows_and_offsets_are_there_after_reopening(snapshot: Snapshot) -> None:
 def test_the_file_says_what_it_holds(snapshot: Snapshot) -> None:
     apply(snapshot, offsets={("demo.decisions", 0): 7})
     assert published(snapshot, "SELECT * EXCLUDE cut_at, cut_at::VARCHAR FROM _offsets") == [
-        ("demo.decisions", 0, 7, "demo", 1, "cluster", "2026-01-02 03:04:05+00")
+        ("demo.decisions", 0, 7, True, "demo", 1, "cluster", "2026-01-02 03:04:05+00")
     ]
     there = "SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE database_name = 'look'"
     told = "SELECT table_name, column_name, data_type FROM _columns"
