@@ -121,6 +121,10 @@ class Metrics:
         """Note that `lane` is now in `state`."""
         for name in ("restoring", "running", "closed"):
             self.state.labels(lane, name).set(1 if name == state else 0)
+        if state == "closed":
+            # What it said last is no longer so; another worker tells from now on.
+            for gauge in (self.lag, self.clock, self.progress):
+                gauge.remove_by_labels({"lane": lane})
 
 
 Samples = Mapping[tuple[str, frozenset[tuple[str, str]]], float]

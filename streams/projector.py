@@ -102,7 +102,7 @@ async def follow(
                 broken_off = False
             except (KafkaError, TimeoutError) as error:
                 broken_off = True
-                trouble(str(error))
+                trouble(str(error) or type(error).__name__)
         raise asyncio.CancelledError
     finally:
         snapshot.close()

@@ -34,6 +34,7 @@ HEARTBEAT_S = 3.0
 WATCH_INTERVAL_S = 0.5
 # A batch in flight takes well under a second; what takes this long will not end by itself.
 ORDERLY_STOP_S = 20.0
+STOP_CHECK_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -218,7 +219,11 @@ def run_worker(plan: Plan, config: WorkerConfig) -> None:
     mode.loop.use("uvloop")
     (config.home / "faust").mkdir(parents=True, exist_ok=True)
     metrics = Metrics()
+    # What a client logs while it looks for Kafka in vain is said by the error itself.
+    log = logging.getLogger("aiokafka")
+    log.setLevel(logging.CRITICAL)
     lane = asyncio.run(lane_config(plan, config))
+    log.setLevel(logging.NOTSET)
     if config.metrics_port is not None:
         metrics.serve(config.metrics_port)
     if config.attached:
@@ -236,12 +241,19 @@ def run_worker(plan: Plan, config: WorkerConfig) -> None:
     worker = LaneWorker(app, loop=loop, loglevel=logging.WARNING, quiet=True, redirect_stdouts=False)
     # It writes cursor sequences to standard output, terminal or not.
     worker.spinner = None
+    threading.Thread(target=end_in_time, args=(worker,), daemon=True).start()
     worker.execute_from_commandline()
 
 
 def stop_with_stdin() -> None:
-    """Wait until standard input closes, then stop this process: in good order, and in any case."""
+    """Wait until standard input closes, then stop this process as SIGTERM does."""
     sys.stdin.buffer.read()
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def end_in_time(worker: faust.Worker) -> None:
+    """End a process that was told to stop and does not: with Kafka away, a client can wait for it for ever."""
+    while not worker.should_stop:
+        time.sleep(STOP_CHECK_S)
     time.sleep(ORDERLY_STOP_S)
-    die(f"the starting process is gone and this worker did not stop within {ORDERLY_STOP_S:g} s")
+    die(f"told to stop, and not done within {ORDERLY_STOP_S:g} s; what was not committed will be done again")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -36,6 +36,8 @@ UNFIT = (
     duckdb.ConstraintException,
     duckdb.OutOfRangeException,
 )
+# What it raises when the disk is full or fails, while it writes or when it commits.
+UNWRITTEN = (duckdb.IOException, duckdb.FatalException, duckdb.TransactionException)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +171,9 @@ class Snapshot:
         try:
             yield
         except BaseException:
-            self._db.execute("ROLLBACK")
+            # After some errors there is none any more.
+            with suppress(duckdb.Error):
+                self._db.execute("ROLLBACK")
             raise
         self._db.execute("COMMIT")
 
@@ -188,39 +192,50 @@ class Snapshot:
 
         1 each topic's records are staged, typed; 2 in one transaction they replace what they replace. Until that
         commits nothing has happened.
+
+        Raises:
+            SnapshotError: the disk is full, or fails.
         """
-        # 1. Outside the transaction: a record that does not fit must not break it.
-        unfit: list[tuple[Record, str]] = []
-        gone: list[tuple[Table, list[str | None]]] = []
-        for topic, batch in records.items():
-            table = self.tables[topic]
-            if table.key is None:
-                unfit += self._stage(table, batch)
-                continue
-            # One key lives on one partition, so its last record here is its newest; a tombstone only takes away.
-            newest = {record.key or (record.partition, record.offset): record for record in batch}.values()
-            refused = self._stage(table, [record for record in newest if record.value is not None])
-            tombstones = [record for record in newest if record.value is None]
-            gone.append((table, [key_of(table, r) for r in (*tombstones, *(r for r, _ in refused))]))
-            unfit += refused
-        # 2. Rows and offsets together.
-        names = [self.tables[topic].name for topic in records]
-        with self._transaction():
-            for table, keys in gone:
-                self._db.execute(
-                    f'DELETE FROM "{table.name}" WHERE "{table.key}" IN (SELECT "{table.key}" FROM '
-                    f'temp."staged {table.name}" UNION ALL SELECT unnest(?::VARCHAR[]))',
-                    [keys],
-                )
+        with writing(self.working):
+            # 1. Outside the transaction: a record that does not fit must not break it.
+            unfit: list[tuple[Record, str]] = []
+            gone: list[tuple[Table, list[str | None]]] = []
+            for topic, batch in records.items():
+                table = self.tables[topic]
+                if table.key is None:
+                    unfit += self._stage(table, batch)
+                    continue
+                # One key lives on one partition, so its last record here is its newest; a tombstone only takes away.
+                newest = {
+                    record.key or (record.partition, record.offset): record for record in batch
+                }.values()
+                refused = self._stage(table, [record for record in newest if record.value is not None])
+                tombstones = [record for record in newest if record.value is None]
+                gone.append((table, [key_of(table, r) for r in (*tombstones, *(r for r, _ in refused))]))
+                unfit += refused
+            # 2. Rows and offsets together.
+            names = [self.tables[topic].name for topic in records]
+            with self._transaction():
+                self._replace(names, gone)
+                if unfit:
+                    self._db.executemany(
+                        "INSERT INTO _unreadable VALUES (?, ?, ?, ?, ?, ?)",
+                        [unreadable(*each) for each in unfit],
+                    )
+                self._advance(offsets, cut)
             for name in names:
-                self._db.execute(f'INSERT INTO "{name}" SELECT * FROM temp."staged {name}"')
-            if unfit:
-                self._db.executemany(
-                    "INSERT INTO _unreadable VALUES (?, ?, ?, ?, ?, ?)", [unreadable(*each) for each in unfit]
-                )
-            self._advance(offsets, cut)
+                self._db.execute(f'TRUNCATE temp."staged {name}"')
+
+    def _replace(self, names: Sequence[str], gone: Sequence[tuple[Table, list[str | None]]]) -> None:
+        """Put what is staged in the place of the rows with the same keys; take away those whose keys are `gone`."""
+        for table, keys in gone:
+            self._db.execute(
+                f'DELETE FROM "{table.name}" WHERE "{table.key}" IN (SELECT "{table.key}" FROM '
+                f'temp."staged {table.name}" UNION ALL SELECT unnest(?::VARCHAR[]))',
+                [keys],
+            )
         for name in names:
-            self._db.execute(f'TRUNCATE temp."staged {name}"')
+            self._db.execute(f'INSERT INTO "{name}" SELECT * FROM temp."staged {name}"')
 
     def _stage(self, table: Table, records: Sequence[Record]) -> list[tuple[Record, str]]:
         """Load `records` into the staging table of `table`; returns those that do not fit, each with the reason.
@@ -273,25 +288,26 @@ class Snapshot:
             SnapshotError: the copy cannot be written; what stood at `path` is as it was.
         """
         copy = path.with_name(path.name + ".tmp")
-        remove(copy)
-        try:
-            self._db.execute(f"ATTACH {quoted(copy)} AS published (STORAGE_VERSION '{STORAGE_VERSION}')")
-            try:
-                self._db.execute("COPY FROM DATABASE work TO published")
-                self._db.execute("CHECKPOINT published")
-            finally:
-                self._db.execute("DETACH published")
-            synced(copy)
-            # What a reader wrote into the old file and never checkpointed is not the new file's.
-            path.with_name(path.name + ".wal").unlink(missing_ok=True)
-            copy.replace(path)
-            synced(path.parent)
-        except (duckdb.IOException, OSError) as error:
-            raise SnapshotError(
-                f"cannot write {path}: {error}. The old file, if any, is untouched."
-            ) from error
-        finally:
+        with writing(path):
             remove(copy)
+            try:
+                self._copy(copy)
+                # What a reader wrote into the old file and never checkpointed is not the new file's.
+                path.with_name(path.name + ".wal").unlink(missing_ok=True)
+                copy.replace(path)
+                synced(path.parent)
+            finally:
+                remove(copy)
+
+    def _copy(self, copy: Path) -> None:
+        """A whole copy of the database, on the disk."""
+        self._db.execute(f"ATTACH {quoted(copy)} AS published (STORAGE_VERSION '{STORAGE_VERSION}')")
+        try:
+            self._db.execute("COPY FROM DATABASE work TO published")
+            self._db.execute("CHECKPOINT published")
+        finally:
+            self._db.execute("DETACH published")
+        synced(copy)
 
     def interrupt(self) -> None:
         """Make a call that runs in another thread stop with `duckdb.InterruptException`."""
@@ -301,6 +317,17 @@ class Snapshot:
         """Let go of the file; what was applied is in it."""
         self._db.close()
         self._lines.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say which file could not be written."""
+    try:
+        yield
+    except (*UNWRITTEN, OSError) as error:
+        raise SnapshotError(
+            f"cannot write {path}: {error}. What was published before is as it was."
+        ) from error
 
 
 def connect(working: Path) -> duckdb.DuckDBPyConnection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -42,7 +43,9 @@ def test_python_of_a_page_runs(page: Path, tmp_path: Path) -> None:
     program.write_text("\n".join(blocks(page, "python")))
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", f"import {program.stem}"],
-        env={"PYTHONPATH": f"{ROOT}:{tmp_path}", "PATH": "/usr/bin:/bin"},
+        # What a page writes, it writes beside itself: here, not into the repository.
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}"},
         capture_output=True,
         text=True,
         timeout=60,

@@ -28,7 +28,8 @@ from tests.support.meter import meters
 from tests.support.topics import Got, Header, Watcher, publish, read
 from tests.support.workers import Worker, create, unique
 
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(120)]
+# One group: the worker that reads it all is started once.
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(120), pytest.mark.xdist_group("bad_input")]
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 LIBRDKAFKA, AIOKAFKA = "librdkafka", "aiokafka"

@@ -1,18 +1,28 @@
-"""What the flights pipeline found, as the oracle says it: actions and reviews in, findings out."""
+"""The flights under a name of their own, and what they found, as the oracle says it."""
 
+import copy
 from collections import Counter
 from collections.abc import Iterable
 from zoneinfo import ZoneInfo
 
+from examples.flights import flights
 from examples.flights_oracle import REVIEW, Oracle
 from schemas.action import ActionRecord
 from schemas.review import ReviewRecord
 from schemas.times import from_ms, rfc3339
+from streams.pipeline import Pipeline
 
 NEW_YORK = ZoneInfo("America/New_York")
 
 # Rule, New York day, airport, instant, what it acts on.
 Finding = tuple[str, str, str, str, str]
+
+
+def named(name: str) -> Pipeline:
+    """The pipeline of examples/flights.py under another name."""
+    other = copy.copy(flights)
+    other.name = name
+    return other
 
 
 def day_of(at_ms: int) -> str:

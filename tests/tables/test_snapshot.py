@@ -574,6 +574,38 @@ def test_a_file_that_cannot_be_written_says_so_and_leaves_the_old_one(
     assert not list(tmp_path.glob("*.tmp*"))
 
 
+def test_a_full_disk_is_told_and_costs_nothing_but_the_batch(tmp_path: Path) -> None:
+    program = f"""
+        import resource
+        from tests.tables.test_snapshot import *
+        folder = Path({str(tmp_path)!r})
+        snapshot = Snapshot(folder / "demo.work", source())
+        apply(snapshot, *(decision(f"d{{i}}", i) for i in range(100)), offsets={{("demo.decisions", 0): 100}})
+        snapshot.publish(folder / "demo.duckdb")
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
+        try:
+            snapshot.publish(folder / "demo.duckdb")
+        except SnapshotError as error:
+            print(error)
+        try:
+            more = (decision(f"d{{i}}", i, note="x" * 500) for i in range(100, 2000))
+            apply(snapshot, *more, offsets={{("demo.decisions", 0): 2000}})
+        except SnapshotError as error:
+            print(error)
+        snapshot.close()
+    """
+    told, _ = started(program).communicate(timeout=60)
+    publishing, applying = told.splitlines()
+    assert publishing.startswith(f"cannot write {tmp_path}/demo.duckdb: ")
+    assert applying.startswith(f"cannot write {tmp_path}/demo.work: ")
+    assert ask(tmp_path / "demo.duckdb", "SELECT count(*) FROM decisions") == [(100,)]
+    assert {path.name for path in tmp_path.iterdir()} <= {"demo.work", "demo.work.wal", "demo.duckdb"}
+    again = Snapshot(tmp_path / "demo.work", source())
+    assert (again.offsets(), again.rows()["decisions"]) == ({("demo.decisions", 0): 100}, 100)
+    again.close()
+
+
 def test_a_publication_can_be_interrupted(snapshot: Snapshot, tmp_path: Path) -> None:
     apply(snapshot, *(decision(f"d{i}", i) for i in range(20_000)))
     out = tmp_path / "demo.duckdb"
