@@ -101,8 +101,8 @@ def test_kill_9_in_the_middle_of_a_transaction_again_and_again(banks: Bank) -> N
         banks.wait_committed(200)
         banks.wait_transaction()
         worker.kill()
-        # Whatever the instant: on disk is a committed prefix, never more.
-        assert verify_databases(banks.kafka, banks.name, banks.home) > 0
+        # Whatever the instant: on disk is a committed prefix, perhaps an empty one, and never more.
+        verify_databases(banks.kafka, banks.name, banks.home)
     worker = banks.worker("one", instance="one")
     records = banks.load.stop()
     wait_idle(banks.kafka, banks.name)

@@ -1,4 +1,4 @@
-"""The flights of the blizzard through a real broker and a real worker, as fast as Kafka takes them: as the oracle has it."""
+"""The flights of the blizzard through a real broker and a real worker, as fast as Kafka takes them."""
 
 from __future__ import annotations
 

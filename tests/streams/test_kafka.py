@@ -163,4 +163,5 @@ async def test_every_topic_of_a_pipeline_takes_a_large_record(kafka: KafkaSettin
     large = os.urandom(5 << 20)
     async with door.plain_producer(kafka.client_options()) as producer:
         for one in topics(plan):
-            await producer.send_and_wait(f"{name}.{one.role}", large, key=b"k")
+            done = await producer.send_and_wait(f"{name}.{one.role}", large, key=b"k")
+            assert done.offset == 0, one.role

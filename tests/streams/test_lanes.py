@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -37,6 +38,14 @@ from tests.support.workers import unique
 pytestmark = pytest.mark.broker
 
 PARTITIONS = 2
+
+
+@pytest.fixture(autouse=True)
+def collector() -> Iterator[None]:
+    """Lanes take the cyclic collector into their own hands, for the whole process."""
+    yield
+    gc.unfreeze()
+    gc.enable()
 
 
 class DiedError(Exception):

@@ -11,6 +11,7 @@ import pytest
 from schemas.record import Given, Out
 from streams import topics
 from streams.metrics import Metrics, by_label, flat, scrape, total
+from tests.support.workers import free_port
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float | None:
@@ -95,12 +96,6 @@ def test_two_workers_in_one_process_count_apart() -> None:
     one, two = Metrics(), Metrics()
     one.batch("raw", batch_of(3), [], Counter())
     assert value(two, "records_total", topic="raw") is None
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port: int = found.getsockname()[1]
-        return port
 
 
 def test_what_is_scraped_is_what_was_counted() -> None:

@@ -17,7 +17,6 @@ import pytest
 
 from streams import kafka as door
 from streams import topics
-from streams.embedded.folder import free_port
 from streams.memory import happened
 from streams.metrics import by_label, scrape, total
 from streams.plan import compile_plan
@@ -28,7 +27,7 @@ from tests.support.bank import bank, moves
 from tests.support.shop import Cancelled, Paid, Placed, shop
 from tests.support.topics import publish, wait_until
 from tests.support.verify import Load, verify, wait_idle
-from tests.support.workers import ROOT, Worker, create, unique
+from tests.support.workers import ROOT, Worker, create, free_port, unique
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(120)]
 
