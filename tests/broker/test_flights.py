@@ -109,7 +109,7 @@ def wait_behind(kafka: KafkaSettings, name: str, share: float, within_s: float) 
         reader.close()
 
 
-def check(run: Played, truth: Oracle) -> None:
+def check_against(run: Played, truth: Oracle) -> None:
     """Hold a run against the oracle, and its keys against each other."""
     assert found(run.actions, run.reviews.values()) == expected(truth)
     assert run.statuses == Counter(
@@ -132,7 +132,7 @@ def plain(kafka: KafkaSettings, tmp_path_factory: pytest.TempPathFactory) -> Pla
 
 
 def test_the_default_days_equal_the_oracle_per_day_and_airport(plain: Played, truth: Oracle) -> None:
-    check(plain, truth)
+    check_against(plain, truth)
 
 
 def test_the_rows_are_those_of_a_run_in_memory(plain: Played) -> None:
@@ -158,7 +158,7 @@ def test_doubled_displaced_and_killed_on_the_way_it_is_the_same(
 ) -> None:
     run = played(kafka, tmp_path, (FIRST, LAST), share=0.05, kills=2)
     assert run.progress.published > plain.progress.published * 1.04
-    check(run, truth)
+    check_against(run, truth)
     # The same decisions from the same facts; their keys differ by the pipeline's name alone.
     assert all_of(run) == all_of(plain)
 
@@ -180,4 +180,4 @@ def test_the_whole_year_equals_the_oracle(
     started = time.monotonic()
     run = played(kafka, tmp_path, days, share=share, within_s=1500)
     record_property("seconds", round(time.monotonic() - started))
-    check(run, oracle(*days))
+    check_against(run, oracle(*days))

@@ -131,7 +131,7 @@ async def test_it_takes_as_long_as_its_speed_says(kafka: KafkaSettings) -> None:
     started = time.monotonic()
     # Two hours, an hour a second; before the last clocks there is nothing to wait for.
     await played(kafka, notes(0, 30, 60, 90, 120), speed=3600)
-    assert 1.9 <= time.monotonic() - started <= 4.0
+    assert 1.9 <= time.monotonic() - started <= 12.0
 
 
 async def test_it_can_be_stopped_and_has_then_no_final_clock(kafka: KafkaSettings) -> None:

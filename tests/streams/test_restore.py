@@ -116,7 +116,7 @@ async def test_what_was_rolled_back_never_happened(kafka: KafkaSettings, tmp_pat
         assert await log.restore() == {log.cats: 5, log.dogs: 0}
         assert log.rows() == {b"cat:a": b"1"}
         # Nothing but marks at the end: nobody waits for records that do not come.
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 10
 
 
 async def test_an_open_transaction_is_not_waited_for(kafka: KafkaSettings, tmp_path: Path) -> None:
