@@ -10,8 +10,11 @@ ARGS ?=
 WORKERS ?= 2
 # The benchmark to run, a module of benchmarks/.
 BENCH ?= throughput
+# What the chaos campaign plays, and for how long.
+SEED ?= 1
+MINUTES ?= 30
 
-.PHONY: help setup demo test test-fast lint format bench lock clean dev
+.PHONY: help setup demo test test-fast chaos lint format bench lock clean dev
 
 help: ## list these commands
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -27,6 +30,9 @@ test: lint ## run everything: lint, then all tests
 
 test-fast: dev ## run the tests that need no broker and end in seconds
 	$(BIN)/pytest -m "not broker and not chaos and not slow and not network" $(ARGS)
+
+chaos: dev ## strike real workers and brokers with faults for MINUTES, and check what is left (SEED=1 MINUTES=30)
+	@$(BIN)/python -m tests.chaos.campaign --seed $(SEED) --minutes $(MINUTES) --report chaos-report.json $(ARGS)
 
 lint: dev ## check style, types and the direction of imports
 	$(BIN)/ruff check .

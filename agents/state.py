@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
 
-from pydantic_core import to_jsonable_python
+from pydantic_core import to_json, to_jsonable_python
 
+from schemas.carried import Seen, change_text
 from schemas.context import Item, Summary
 from schemas.errors import wrong_return
 from schemas.event import Envelope, Event, Linked
 from schemas.keys import fingerprint
 from schemas.quarantine import Reason, Refusal
-from schemas.row import Cause, Change, FieldValue, Row, Seen, Stamp, State, WindowItem, fields_of, settled
+from schemas.row import Cause, FieldValue, Row, Stamp, State, WindowItem, fields_of, settled
 
 AnyRow = Row[State]
 
@@ -69,12 +71,12 @@ class Duplicate:
     row: AnyRow
 
 
-@dataclass(frozen=True, slots=True)
-class Reduced:
+class Reduced(NamedTuple):
     """What one event did to a row."""
 
     row: AnyRow
-    change: Change | None
+    # The fields that changed, in JSON: {field: [old, new]}; empty when none did.
+    changed: str
     # The fields the event set, with their values, whether or not a newer event had set them already.
     given: Mapping[str, Any]
 
@@ -86,37 +88,63 @@ def admit(rules: StateRules, row: AnyRow, envelope: Envelope) -> AnyRow | Duplic
     What has been forgotten is refused rather than risked: an event no newer than the newest forgotten id.
     """
     # Type and source belong to it: another fact about the same key may well have the same body.
-    mark = fingerprint(f"{envelope.type}\n{envelope.source}\n".encode() + envelope.data)
-    known = row.seen.get(envelope.id)
+    mark = fingerprint(envelope.data, kind_mark(envelope.type, envelope.source))
+    known = row.seen.fingerprint_of(envelope.id)
     if known is not None:
-        if known.fingerprint == mark:
+        if known == mark:
             return Duplicate(row.with_(duplicates=row.duplicates + 1))
         return Refusal(Reason.ID_CONFLICT, "id", f"{envelope.id!r} was seen with another body")
     floor = row.seen_floor_ms
     if floor is not None and envelope.time_ms <= floor:
         return Refusal(Reason.BEYOND_DEDUPE, "time", "older than the ids that the row remembers")
-    seen = row.seen | {envelope.id: Seen(envelope.time_ms, mark)}
-    forgotten = list(forget(rules, row, envelope, seen))
-    for event_id in forgotten:
-        floor = max(floor if floor is not None else seen[event_id].time_ms, seen[event_id].time_ms)
-        del seen[event_id]
+    seen = row.seen.with_(envelope.time_ms, mark, envelope.id)
+    oldest_ms = newest_ms(row, envelope) - rules.dedupe_within_ms
+    if seen.count <= rules.dedupe_limit and seen.oldest_ms >= oldest_ms:
+        return row.with_(seen=seen, admitted=row.admitted + 1)
+    kept, floor = forget(seen, envelope, rules.dedupe_limit, oldest_ms, floor)
+    gone = seen.count - kept.count
     return row.with_(
-        seen=seen,
+        seen=kept,
         seen_floor_ms=floor,
         admitted=row.admitted + 1,
-        evicted=count_evicted(row, "seen", len(forgotten)) if forgotten else row.evicted,
+        evicted=count_evicted(row, "seen", gone) if gone else row.evicted,
     )
 
 
-def forget(rules: StateRules, row: AnyRow, envelope: Envelope, seen: Mapping[str, Seen]) -> Iterator[str]:
-    """The ids that are too old or too many; the event's own id stays."""
-    oldest_ms = newest_ms(row, envelope) - rules.dedupe_within_ms
-    surplus = len(seen) - rules.dedupe_limit
-    if surplus <= 0 and next(iter(seen.values())).time_ms >= oldest_ms:
-        return
-    for rank, (time_ms, event_id) in enumerate(sorted([(entry[0], id) for id, entry in seen.items()])):
-        if event_id != envelope.id and (rank < surplus or time_ms < oldest_ms):
-            yield event_id
+@lru_cache(maxsize=1024)
+def kind_mark(type: str, source: str) -> int:
+    """Where the fingerprint of an event of this type and source begins."""
+    return fingerprint(f"{type}\n{source}\n".encode())
+
+
+def forget(
+    seen: Seen, envelope: Envelope, limit: int, oldest_ms: int, floor: int | None
+) -> tuple[Seen, int | None]:
+    """`seen` without the ids that are too old or too many, and the time up to which ids are now forgotten.
+
+    The event's own id stays, also when it is the oldest: its repetition often follows at once.
+    """
+    while seen.count > limit or seen.oldest_ms < oldest_ms:
+        time_ms = seen.oldest_ms
+        if time_ms == envelope.time_ms:
+            return forget_around(seen, envelope, limit, oldest_ms, floor)
+        seen = seen.without_oldest()
+        floor = time_ms if floor is None else max(floor, time_ms)
+    return seen, floor
+
+
+def forget_around(
+    seen: Seen, envelope: Envelope, limit: int, oldest_ms: int, floor: int | None
+) -> tuple[Seen, int | None]:
+    """`forget`, when the event's own id is among the oldest."""
+    surplus = seen.count - limit
+    gone = [
+        entry
+        for rank, entry in enumerate(seen.entries())
+        if entry.event_id != envelope.id and (rank < surplus or entry.time_ms < oldest_ms)
+    ]
+    floors = [entry.time_ms for entry in gone] + ([] if floor is None else [floor])
+    return seen.without(gone), max(floors, default=None)
 
 
 def newest_ms(row: AnyRow, envelope: Envelope) -> int:
@@ -142,44 +170,44 @@ def reduce(rules: StateRules, row: AnyRow, envelope: Envelope, event: Event) -> 
     reducer = rules.reducers.get(envelope.type)
     old = row.state
     new = old if reducer is None else reducer(old, event)
-    if reducer is not None and type(new) is not rules.state:
+    if type(new) is not rules.state:
+        assert reducer is not None, "a row holds the declared state"
         raise wrong_return(reducer, rules.state.__name__, new)
+    version = row.version + 1
+    now = {
+        "version": version,
+        "as_of_ms": newest_ms(row, envelope),
+        "cause": Cause(envelope.id, envelope.type, envelope.source, envelope.time_ms),
+    }
+    if new is old:
+        return Reduced(row.with_(**now), "", {})
     before = fields_of(old)
-    given = {} if new is old else given_fields(before, new)
-    kept, set_by = given, row.set_by
+    given = kept = given_fields(before, new)
     if rules.order == "latest" and given:
         stamp = Stamp(envelope.time_ms, envelope.id)
+        set_by = row.set_by
         kept = {name: value for name, value in given.items() if name not in set_by or set_by[name] <= stamp}
-        set_by = set_by | dict.fromkeys(kept, stamp)
+        now["set_by"] = set_by | dict.fromkeys(kept, stamp)
         if len(kept) < len(given):
             new = old.evolve(**kept)
-    version = row.version + 1
-    fields = {
-        name: (plain(before[name]), plain(value)) for name, value in kept.items() if before[name] != value
-    }
-    change = Change(version, envelope.time_ms, envelope.id, fields) if fields else None
-    history = row.changes if change is None else [*row.changes, change]
-    forgotten = max(0, len(history) - rules.history_limit)
-    return Reduced(
-        row.with_(
-            state=settled(new),
-            version=version,
-            as_of_ms=newest_ms(row, envelope),
-            cause=Cause(envelope.id, envelope.type, envelope.source, envelope.time_ms),
-            set_by=set_by,
-            changes=history[forgotten:] if forgotten else history,
-            evicted=count_evicted(row, "changes", forgotten) if forgotten else row.evicted,
-        ),
-        change,
-        given,
+    now["state"] = settled(new)
+    fields = {name: (before[name], value) for name, value in kept.items() if before[name] != value}
+    if not fields:
+        return Reduced(row.with_(**now), "", given)
+    changed = to_json(fields).decode()
+    now["changes"] = row.changes.with_(
+        change_text(version, envelope.time_ms, envelope.id, changed), rules.history_limit
     )
+    if len(row.changes) >= rules.history_limit:
+        now["evicted"] = count_evicted(row, "changes", 1 + len(row.changes) - rules.history_limit)
+    return Reduced(row.with_(**now), changed, given)
 
 
 def given_fields(before: Mapping[str, Any], new: State) -> dict[str, Any]:
     """The fields that a reducer gave: those it named and, if it made a state from scratch, those it so reset."""
     after = fields_of(new)
     given = {name: after[name] for name in sorted(new.model_fields_set)}
-    if {**before, **given} == after:
+    if len(given) == len(after) or {**before, **given} == after:
         return given
     return {name: after[name] for name in sorted(after) if name in given or after[name] != before[name]}
 

@@ -7,6 +7,7 @@ Back of the envelope: the embedded broker starts in 2 to 4 s and takes 13 % of a
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,8 +60,10 @@ def fresh_topics(
 
 
 async def delete(settings: KafkaSettings, name: str) -> None:
-    """Delete every topic called `<name>.…` or `<name>-…`."""
+    """Delete every topic with `name` in its own: also the changelog that a contender made and called as it likes."""
     async with kafka.admin(settings.client_options()) as client:
-        mine = [topic for topic in await client.list_topics() if topic.startswith((f"{name}.", f"{name}-"))]
+        mine = [
+            topic for topic in await client.list_topics() if re.search(rf"{re.escape(name)}(?![\w])", topic)
+        ]
         if mine:
             await client.delete_topics(mine)

@@ -1,29 +1,23 @@
-"""A contender's process, seen from both sides: a task goes in, what a stopwatch inside measured comes out.
+"""A contender's process, seen from both sides: its task on the command line, its life in the hands of the benchmark.
 
-Back of the envelope: a process pays the stopwatch two calls per batch of some thousand records (one per commit in
-stock Faust), 1 µs each: below a millionth of the second that it measures.
+Standard library only: peers import this in environments of their own. A contender measures nothing; it reads, works,
+writes and commits until it is ended from outside (benchmarks/progress.py).
 """
 
 from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NoReturn
 
 ROOT = Path(__file__).parents[1]
-FIGURES = "figures.json"
-DEFINITION = (
-    "events divided by the seconds from the first batch (stock Faust: the first event) that is given to the "
-    "pipeline's code to the moment at which the transaction with the last event's offset is known to be committed"
-)
+PROC = Path("/proc")
 
 
 class ContenderError(Exception):
@@ -32,60 +26,26 @@ class ContenderError(Exception):
 
 @dataclass(frozen=True)
 class Task:
-    """What a contender has to do: read `events` records from a topic of its own, `<name>.<source>`, and stop."""
+    """What a contender has to do: read `events` records from the topic `source`, one output each to `output`.
+
+    `name` is its consumer group, its application id and the beginning of every topic that it makes for itself.
+    """
 
     name: str
-    events: int
+    bootstrap: str
     # "events", or "raw" for the whole way through ingest.
+    role: str
     source: str
+    output: str
+    events: int
     partitions: int
     # Where its databases lie; fresh in every round.
     folder: str
 
     @classmethod
     def from_argv(cls) -> Task:
-        """The task that `run` put on this process's command line."""
-        return cls(**json.loads(sys.argv[1]))
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What the stopwatch saw. The processor time is that of the whole process, from just before the first batch on."""
-
-    seconds: float
-    cpu_s: float
-    peak_rss_bytes: int
-
-
-class Stopwatch:
-    """Inside the contender: from the first batch taken to the last commit; then the process ends."""
-
-    def __init__(self, task: Task) -> None:
-        """Not started yet; the figures will go to the folder of `task` (Faust writes to standard output)."""
-        self._figures = Path(task.folder, FIGURES)
-        self._started_s: float | None = None
-        self._cpu_s = 0.0
-
-    def ready(self) -> None:
-        """Note the processor time so far: what follows is work."""
-        if self._started_s is None:
-            self._cpu_s = time.process_time()
-
-    def taken(self, at_s: float) -> None:
-        """Note that a batch was taken at `at_s` (`time.monotonic`); the earliest counts, whenever it is told."""
-        self._started_s = at_s if self._started_s is None else min(self._started_s, at_s)
-
-    def finish(self) -> NoReturn:
-        """Everything is committed: report and end the process at once, because leaving a group is not measured."""
-        assert self._started_s is not None
-        measured = Measured(
-            seconds=time.monotonic() - self._started_s,
-            cpu_s=time.process_time() - self._cpu_s,
-            # Kibibytes on Linux: getrusage(2).
-            peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        )
-        self._figures.write_text(json.dumps(asdict(measured)))
-        os._exit(0)
+        """The task that `running` put on this process's command line."""
+        return cls(**json.loads(sys.argv.pop()))
 
 
 def end_with_parent() -> None:
@@ -99,42 +59,73 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True, name="parent").start()
 
 
-def run(module: str, task: Task, environment: Mapping[str, str], timeout_s: float) -> Measured:
-    """Run `module` as a process on `task` until it reports. It is gone when this returns or raises.
+@dataclass(frozen=True)
+class Process:
+    """A contender at work, from outside."""
 
-    Raises:
-        ContenderError: it ended without a report, or had none after `timeout_s`.
-    """
+    name: str
+    pid: int
+    log: Path
+    popen: subprocess.Popen[bytes]
+
+    def check(self) -> None:
+        """Nothing while it runs: no contender ends by itself.
+
+        Raises:
+            ContenderError: it has ended.
+        """
+        if self.popen.poll() is not None:
+            raise ContenderError(f"{self.name} ended with {self.popen.returncode}. {last_lines(self.log)}")
+
+    def cpu_s(self) -> float | None:
+        """Processor seconds so far, all threads; None where there is no /proc."""
+        try:
+            # proc(5): the name in parentheses may hold blanks; utime and stime are fields 14 and 15.
+            fields = (PROC / str(self.pid) / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return None
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def peak_rss_bytes(self) -> int | None:
+        """The most memory that it had resident; None where there is no /proc."""
+        try:
+            status = (PROC / str(self.pid) / "status").read_text()
+        except OSError:
+            return None
+        return next(
+            (int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:")), None
+        )
+
+
+@contextmanager
+def running(command: Sequence[str], task: Task) -> Iterator[Process]:
+    """`command` as a process with `task` as its last argument. It is gone, killed, when the block ends."""
     folder = Path(task.folder)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     log = folder / "log"
-    command = [sys.executable, "-m", module, json.dumps(asdict(task))]
     read_end, write_end = os.pipe()
     try:
-        with log.open("wb") as out:
+        with log.open("ab") as out:
             # A session of its own: Ctrl-C in the terminal is for us, who end it.
-            process = subprocess.Popen(
-                command,
+            popen = subprocess.Popen(
+                [*command, json.dumps(asdict(task))],
                 stdin=read_end,
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 cwd=ROOT,
-                env=dict(environment),
                 start_new_session=True,
             )
+    except OSError as error:
+        os.close(write_end)
+        raise ContenderError(f"{task.name}: {command[0]} could not be started: {error}") from error
     finally:
         os.close(read_end)
     try:
-        process.wait(timeout_s)
-    except subprocess.TimeoutExpired as error:
-        raise ContenderError(f"{module} was not done after {timeout_s:.0f} s. {last_lines(log)}") from error
+        yield Process(task.name, popen.pid, log, popen)
     finally:
-        process.kill()
-        process.wait()
+        popen.kill()
+        popen.wait()
         os.close(write_end)
-    if process.returncode != 0:
-        raise ContenderError(f"{module} ended with {process.returncode} and no figures. {last_lines(log)}")
-    return Measured(**json.loads((folder / FIGURES).read_text()))
 
 
 def last_lines(log: Path) -> str:

@@ -42,9 +42,9 @@ def payments_load(events: int, source: str) -> Iterator[Load]:
     On `raw` a record carries what a producer knows; `events` has what ingest adds: subject and time of arrival.
     """
     draw = random.Random(SEED)
-    arrived = [("ce_subject", b""), ("ms_ingested", b"%d" % FIRST_MS)] if source == EVENTS else []
     for number in range(events):
-        account, at = f"cust-{draw.randrange(KEYS)}", rfc3339(FIRST_MS + number * STEP_MS)
+        at_ms = FIRST_MS + number * STEP_MS
+        account, at = f"cust-{draw.randrange(KEYS)}", rfc3339(at_ms)
         key = entity_key("account", account).encode()
         body = {
             "account_id": account,
@@ -62,8 +62,9 @@ def payments_load(events: int, source: str) -> Iterator[Load]:
             ("ce_source", b"/bench"),
             ("ce_time", at.encode()),
             ("content-type", b"application/json"),
-            *((name, value or key) for name, value in arrived),
         ]
+        if source == EVENTS:
+            headers += [("ce_subject", key), ("ms_time", b"%d" % at_ms), ("ms_ingested", b"%d" % FIRST_MS)]
         yield Load(key, to_json(body), headers)
 
 

@@ -7,6 +7,7 @@ figure includes.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, Message, TopicPartition
@@ -27,7 +28,20 @@ class Counted(NamedTuple):
 
 
 def count(settings: KafkaSettings, topic: str, partitions: int) -> Counted:
-    """Read `topic` to its end under `read_committed` with a client that no contender uses.
+    """How many committed outputs `topic` has, and of how many events.
+
+    Raises:
+        TimeoutError: a transaction on it stays open, or it cannot be read.
+    """
+    records, event_ids = 0, set[str]()
+    for _, value in read(settings, topic, partitions):
+        records += 1
+        event_ids.add(from_json(value)["event_id"])
+    return Counted(records, len(event_ids))
+
+
+def read(settings: KafkaSettings, topic: str, partitions: int) -> Iterator[tuple[bytes | None, bytes]]:
+    """Key and value of each record of `topic` to its end under `read_committed`, with a client that no contender uses.
 
     Raises:
         TimeoutError: a transaction on it stays open, or it cannot be read.
@@ -42,20 +56,22 @@ def count(settings: KafkaSettings, topic: str, partitions: int) -> Counted:
         "isolation.level": "read_committed",
     }
     consumer = Consumer(options)
-    records, event_ids, open_partitions = 0, set[str](), set(range(partitions))
+    open_partitions = set(range(partitions))
     try:
         consumer.assign([TopicPartition(topic, number, 0) for number in open_partitions])
         while open_partitions:
             if time.monotonic() > deadline_s:
-                raise TimeoutError(f"{topic}: not read to its end within {DEADLINE_S:.0f} s")
+                raise TimeoutError(
+                    f"{topic}: nothing more to read for {DEADLINE_S:.0f} s, and not at its end"
+                )
             for message in consumer.consume(POLL_RECORDS, timeout=1.0):
+                deadline_s = time.monotonic() + DEADLINE_S
                 value = value_of(message, open_partitions)
                 if value is not None:
-                    records += 1
-                    event_ids.add(from_json(value)["event_id"])
+                    key = message.key()
+                    yield key if isinstance(key, bytes) else None, value
     finally:
         consumer.close()
-    return Counted(records, len(event_ids))
 
 
 def value_of(message: Message, open_partitions: set[int]) -> bytes | None:

@@ -6,8 +6,7 @@ On Kafka an event is CloudEvents 1.0 binary mode: attributes are `ce_*` headers,
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -86,8 +85,7 @@ class Answered(BaseModel):
     note: str = ""
 
 
-@dataclass(slots=True, frozen=True)
-class Envelope:
+class Envelope(NamedTuple):
     """An event as a lane sees it: who said what about whom, when."""
 
     id: str
@@ -112,7 +110,10 @@ class Envelope:
 
 
 def envelope_headers(envelope: Envelope) -> list[tuple[str, bytes]]:
-    """The Kafka headers of `envelope` in CloudEvents binary mode; the value is `envelope.data`."""
+    """The Kafka headers of `envelope` in CloudEvents binary mode; the value is `envelope.data`.
+
+    `ce_time` is for everybody, `ms_time` says the same to a lane, which reads it ten times as fast.
+    """
     headers = [
         ("ce_specversion", b"1.0"),
         ("ce_id", envelope.id.encode()),
@@ -121,6 +122,7 @@ def envelope_headers(envelope: Envelope) -> list[tuple[str, bytes]]:
         ("ce_time", rfc3339(envelope.time_ms).encode()),
         ("ce_subject", envelope.subject.encode()),
         ("content-type", b"application/json"),
+        ("ms_time", b"%d" % envelope.time_ms),
         ("ms_ingested", b"%d" % envelope.ingested_ms),
     ]
     if envelope.traceparent is not None:
@@ -132,19 +134,23 @@ def read_envelope(headers: Iterable[tuple[str, bytes]], value: bytes) -> Envelop
     """The envelope that `envelope_headers` wrote. Only for topics that Midstream writes itself.
 
     Raises:
-        KeyError, ValueError: a header is missing or unreadable, so somebody else wrote to an internal topic.
+        KeyError, ValueError, AttributeError, TypeError: a header is missing, unreadable or without a value, so somebody
+            else wrote to an internal topic.
     """
     found = dict(headers)
-    if None in found.values():
-        raise ValueError("a header without a value")
+    told = found.get("ms_time")
+    # The first events were written without it.
+    time_ms = parse_rfc3339(found["ce_time"].decode()) if told is None else int(told)
+    if not FIRST_MS <= time_ms <= LAST_MS:
+        raise ValueError(f"ms_time {time_ms} is no time")
     trace = found.get("traceparent")
     return Envelope(
-        id=found["ce_id"].decode(),
-        type=found["ce_type"].decode(),
-        source=found["ce_source"].decode(),
-        time_ms=parse_rfc3339(found["ce_time"].decode()),
-        subject=found["ce_subject"].decode(),
-        data=value,
-        ingested_ms=int(found["ms_ingested"]),
-        traceparent=None if trace is None else trace.decode(),
+        found["ce_id"].decode(),
+        found["ce_type"].decode(),
+        found["ce_source"].decode(),
+        time_ms,
+        found["ce_subject"].decode(),
+        value,
+        int(found["ms_ingested"]),
+        None if trace is None else trace.decode(),
     )

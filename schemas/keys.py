@@ -51,12 +51,14 @@ def entity_key(entity: str, key: str) -> str:
     return f"{entity}:{key}"
 
 
-def fingerprint(body: bytes) -> int:
+def fingerprint(body: bytes, start: int = 0) -> int:
     """CRC-32 of `body`, kept beside a seen event id to tell a duplicate from a conflict.
+
+    `start` is the CRC-32 of what stands before it.
 
     It guards against mistakes, not against malice: one changed body in 2^32 passes for a duplicate.
     """
-    return crc32(body)
+    return crc32(body, start)
 
 
 @lru_cache(maxsize=1 << 17)

@@ -42,6 +42,8 @@ class Reason(StrEnum):
     BEYOND_DEDUPE = "beyond_dedupe"
     REDUCER_FAILED = "reducer_failed"
     DECISION_FAILED = "decision_failed"
+    ROW_TOO_LARGE = "row_too_large"
+    OUTPUT_TOO_LARGE = "output_too_large"
     REVIEW_NOT_OPEN = "review_not_open"
     FOREIGN_RECORD = "foreign_record"
 

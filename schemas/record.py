@@ -10,19 +10,14 @@ NO_HEADERS: list[tuple[str, bytes]] = []
 
 
 class Record(Protocol):
-    """What a lane reads of a consumed record; an aiokafka `ConsumerRecord` is one."""
+    """What a lane reads of a consumed record: what aiokafka's decoder makes is one, and so is a `Given`.
 
-    @property
-    def topic(self) -> str:
-        """The source topic."""
-
-    @property
-    def partition(self) -> int:
-        """Its partition."""
+    Topic and partition are not in it: they are the lane's, the same for every record that it reads.
+    """
 
     @property
     def offset(self) -> int:
-        """Where it stands there."""
+        """Where it stands on its partition."""
 
     @property
     def timestamp(self) -> int:
@@ -39,6 +34,18 @@ class Record(Protocol):
     @property
     def headers(self) -> Headers:
         """The Kafka headers, in order."""
+
+
+class Placed(Record, Protocol):
+    """A record outside of a lane: it says where it stands. An aiokafka `ConsumerRecord` is one."""
+
+    @property
+    def topic(self) -> str:
+        """Its topic."""
+
+    @property
+    def partition(self) -> int:
+        """Its partition."""
 
 
 class Given(NamedTuple):

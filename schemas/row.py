@@ -10,7 +10,12 @@ from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 from pydantic import BaseModel, Field
 
+from schemas.carried import History, Seen
 from schemas.model import Declared
+
+NO_HISTORY = History()
+NOTHING_SEEN = Seen()
+_set = object.__setattr__
 
 
 class State(Declared):
@@ -53,10 +58,10 @@ def settled(state: StateT) -> StateT:
     nobody changes them.
     """
     new = object.__new__(type(state))
-    object.__setattr__(new, "__dict__", fields_of(state))
-    object.__setattr__(new, "__pydantic_fields_set__", set())
-    object.__setattr__(new, "__pydantic_extra__", None)
-    object.__setattr__(new, "__pydantic_private__", state.__pydantic_private__)
+    _set(new, "__dict__", fields_of(state))
+    _set(new, "__pydantic_fields_set__", set())
+    _set(new, "__pydantic_extra__", None)
+    _set(new, "__pydantic_private__", state.__pydantic_private__)
     return new
 
 
@@ -67,15 +72,6 @@ class Stamp(NamedTuple):
     event_id: str
 
 
-class Change(NamedTuple):
-    """What one event changed: field → (old, new)."""
-
-    version: int
-    time_ms: int
-    event_id: str
-    fields: dict[str, tuple[Any, Any]]
-
-
 class Cause(NamedTuple):
     """The event that made the row what it is."""
 
@@ -83,13 +79,6 @@ class Cause(NamedTuple):
     type: str
     source: str
     time_ms: int
-
-
-class Seen(NamedTuple):
-    """An event id the row remembers: a second one is a duplicate, or a conflict when the body differs."""
-
-    time_ms: int
-    fingerprint: int
 
 
 class WindowItem(NamedTuple):
@@ -146,8 +135,8 @@ class Row(BaseModel, Generic[StateT]):
     as_of_ms: int = 0
     cause: Cause | None = None
     set_by: dict[str, Stamp] = Field(default_factory=dict)
-    changes: list[Change] = Field(default_factory=list)
-    seen: dict[str, Seen] = Field(default_factory=dict)
+    changes: History = NO_HISTORY
+    seen: Seen = NOTHING_SEEN
     # Events at or before this time that are not in `seen` may be forgotten duplicates: they are refused.
     seen_floor_ms: int | None = None
     windows: dict[str, list[WindowItem]] = Field(default_factory=dict)
@@ -164,10 +153,10 @@ class Row(BaseModel, Generic[StateT]):
     def with_(self, **changes: Any) -> Self:
         """A shallow copy with `changes`, unvalidated: for the pure core, which only puts typed values in."""
         new = object.__new__(type(self))
-        object.__setattr__(new, "__dict__", self.__dict__ | changes)
-        object.__setattr__(new, "__pydantic_fields_set__", self.__pydantic_fields_set__)
-        object.__setattr__(new, "__pydantic_extra__", None)
-        object.__setattr__(new, "__pydantic_private__", None)
+        _set(new, "__dict__", self.__dict__ | changes)
+        _set(new, "__pydantic_fields_set__", self.__pydantic_fields_set__)
+        _set(new, "__pydantic_extra__", None)
+        _set(new, "__pydantic_private__", None)
         return new
 
     def next_due_ms(self) -> int | None:

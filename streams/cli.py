@@ -24,6 +24,8 @@ COMMANDS = {
     "worker": ("streams.commands.worker:app", "Run a pipeline."),
     "broker": ("streams.commands.broker:app", "The embedded broker: a real Apache Kafka on this machine."),
     "topics": ("streams.commands.topics:app", "The topics of a pipeline: make them, list them."),
+    "repartition": ("streams.commands.repartition:app", "Give a pipeline more partitions; move its rows."),
+    "offsets": ("streams.commands.offsets:app", "Where the lanes go on: show it, change it after a loss."),
     "quarantine": ("streams.commands.quarantine:app", "Refused records: list, show, send back."),
     "review": ("streams.commands.review:app", "Questions to people: list, show, answer."),
     "explain": ("streams.commands.explain:app", "The chain from an event to what was done, on one page."),

@@ -16,7 +16,7 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import for_code
 from aiokafka.protocol.admin import ApiVersionRequest
 
-from schemas.record import Out, Record
+from schemas.record import Out, Placed
 from streams.kafka import admin, plain_producer, reader, transactional_producer
 from streams.plan import Plan
 from streams.topics import topic_name
@@ -193,7 +193,7 @@ async def scan(
     partition: int | None = None,
     start: Mapping[tuple[str, int], int] | None = None,
     seen: Seen | None = None,
-) -> AsyncGenerator[Record, None]:
+) -> AsyncGenerator[Placed, None]:
     """Every committed record of `topics` from their first one to the end as it is now.
 
     Args:
@@ -240,7 +240,7 @@ async def since(clients: Mapping[str, Any], topic: str, time_ms: int) -> dict[tu
 
 async def follow(
     clients: Mapping[str, Any], start: Mapping[tuple[str, int], int]
-) -> AsyncGenerator[Record, None]:
+) -> AsyncGenerator[Placed, None]:
     """The committed records of (topic, partition) from the offsets in `start` on, without end."""
     tps = {TopicPartition(*where): offset for where, offset in start.items()}
     async with reader(clients, list(tps)) as consumer:

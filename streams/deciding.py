@@ -139,7 +139,7 @@ def decide(
     # 3. Gate.
     gate = decision.gate(plan.rules, judged.verdict)
     # 4. Record.
-    cause = Cause(looking.record, looking.envelope.ingested_ms, trigger, at_ms)
+    cause = Cause(looking.record, looking.partition, looking.envelope.ingested_ms, trigger, at_ms)
     body = seen.model_dump(mode="json")
     record = records.decision_record(
         looking.plan, plan, looking.key, row.version, cause, body, judged.hops, judged.verdict, gate
@@ -267,7 +267,7 @@ def close(
         f"{outcome} by {by}" + (f": {note}" if note else ""),
     )
     seen = plan.context.model.model_validate_json(to_json(waiting.context))
-    cause = Cause(looking.record, looking.envelope.ingested_ms, trigger, trigger.time_ms)
+    cause = Cause(looking.record, looking.partition, looking.envelope.ingested_ms, trigger, trigger.time_ms)
     record = records.decision_record(
         looking.plan, plan, looking.key, row.version, cause, waiting.context, [hop], verdict, gate
     ).model_copy(update={"review_id": review})

@@ -19,7 +19,7 @@ from schemas.audit import AuditRecord
 from schemas.decision import DecisionRecord
 from schemas.event import LINKED, Envelope, read_envelope
 from schemas.keys import entity_key
-from schemas.record import Record
+from schemas.record import Placed
 from schemas.review import ReviewRecord
 from streams import cluster, quarantine
 from streams.plan import Plan
@@ -164,7 +164,7 @@ class Reading:
     plan: Plan
     step: Step
 
-    async def scan(self, role: str, partitions: set[int] | None = None) -> AsyncIterator[Record]:
+    async def scan(self, role: str, partitions: set[int] | None = None) -> AsyncIterator[Placed]:
         """The records of one topic; of some of its partitions."""
         topic = topic_name(self.plan, role)
         seen = self.step(f"reading {topic}")
@@ -310,14 +310,14 @@ class Reading:
         ]
 
 
-async def nothing() -> AsyncIterator[Record]:
+async def nothing() -> AsyncIterator[Placed]:
     """No records."""
-    none: tuple[Record, ...] = ()
+    none: tuple[Placed, ...] = ()
     for record in none:
         yield record
 
 
-def event_seen(record: Record) -> EventSeen | None:
+def event_seen(record: Placed) -> EventSeen | None:
     """An `events` record; None when somebody else wrote it."""
     try:
         envelope = read_envelope(record.headers, record.value or b"")

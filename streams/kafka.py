@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, OffsetAndMetadata, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 from aiokafka.producer import sender
 
@@ -136,6 +136,55 @@ async def cluster_id(clients: Mapping[str, Any]) -> str:
     async with admin(clients) as client:
         found = await client.describe_cluster()
     return str(found["cluster_id"])
+
+
+async def grow_topics(clients: Mapping[str, Any], names: Sequence[str], partitions: int) -> None:
+    """Give topics more partitions, and wait until that is known.
+
+    Raises:
+        aiokafka.errors.KafkaError: the cluster refused one.
+        TimeoutError: they are made, but the broker has not heard of them.
+    """
+    async with admin(clients) as client:
+        response = await client.create_partitions({name: NewPartitions(partitions) for name in names})
+    for name, code, *detail in response.topic_errors:
+        if code:
+            raise for_code(code)(f"{name}: {detail[0] if detail else ''}")
+    async with asyncio.timeout(CREATED_S):
+        while set((await partition_counts(clients, names)).values()) != {partitions}:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.05)
+
+
+def offset_to_commit(
+    topic: str, partition: int, offset: int, metadata: str
+) -> tuple[TopicPartition, OffsetAndMetadata]:
+    """One entry of what a transaction commits for its group."""
+    return TopicPartition(topic, partition), OffsetAndMetadata(offset, metadata)
+
+
+async def committed_offsets(clients: Mapping[str, Any], group: str) -> dict[TopicPartition, Any]:
+    """Partition → the offset that `group` has committed for it, with its metadata."""
+    async with admin(clients) as client:
+        found: dict[TopicPartition, Any] = await client.list_consumer_group_offsets(group)
+    return {tp: at for tp, at in found.items() if at.offset >= 0}
+
+
+async def commit_offsets(
+    clients: Mapping[str, Any], group: str, places: Mapping[tuple[str, int], tuple[int, str]]
+) -> None:
+    """Commit (topic, partition) → (offset, metadata) for `group`, which must have no members.
+
+    Raises:
+        aiokafka.errors.CommitFailedError: it has some.
+    """
+    consumer = AIOKafkaConsumer(**clients, group_id=group, enable_auto_commit=False)
+    offsets = {TopicPartition(*place): OffsetAndMetadata(*at) for place, at in places.items()}
+    try:
+        await consumer.start()
+        consumer.assign(list(offsets))
+        await consumer.commit(offsets)
+    finally:
+        await consumer.stop()
 
 
 async def partition_counts(clients: Mapping[str, Any], names: Sequence[str]) -> dict[str, int]:

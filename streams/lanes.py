@@ -17,43 +17,46 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import OffsetAndMetadata, TopicPartition
 
 from schemas.event import Clock
-from schemas.keys import partition_of
 from schemas.lane import WALL
-from schemas.record import NO_HEADERS, Out, Record
+from schemas.record import Out, Record
 from streams import records, topics
-from streams.exits import die
+from streams.chunks import Chunk
+from streams.exits import EXIT_DIED, EXIT_MISTAKE, die
+from streams.heads import ChangelogError, Heads, moved
 from streams.kafka import fatal_error, transactional_producer
 from streams.metrics import Metrics
+from streams.opening import Opening, look_at_source
+from streams.partitions import mark
 from streams.plan import Plan
-from streams.restore import restore
 from streams.topology import EntityLane, Ingest, door_of
+from streams.wires import WIRE_BATCH_BYTES, TooLargeError, Wires
 from tables.entity import ChangedRow, Rows
-from tables.store import Store
+from tables.store import DamagedError, Store, StoreError, set_aside
 from tables.timers import Timers
 
 # Batches that wait for a lane. One is enough to compute while the next is fetched; more only adds latency.
 WAITING_BATCHES = 1
 # How long cycles may wait for the collector while there is no quiet moment.
 SWEEP_AT_LEAST_S = 20.0
-# A producer batch on the wire; one transaction sends as many as it needs.
-WIRE_BATCH_BYTES = 900_000
 
 
 class Stage(Protocol):
     """What a lane runs: pure, records in, records out."""
 
     tally: Any
+    # Whether it looks at the size of what each record makes, and refuses the record if that is too large.
+    careful: bool
 
-    def batch(self, batch: Sequence[Record]) -> list[Out]:
-        """What `batch` becomes."""
+    def step(self, record: Record) -> list[Out]:
+        """What `record` becomes."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,14 @@ class Sent(NamedTuple):
     future: asyncio.Future[Any]
 
 
+class Computed(NamedTuple):
+    """What a batch makes: how many records it had, what is to be sent, which rows changed."""
+
+    records: int
+    wires: Wires
+    changed: list[ChangedRow]
+
+
 class Lane:
     """One stage on one source partition."""
 
@@ -95,8 +106,12 @@ class Lane:
         self.config, self.role, self.partition, self.metrics = config, role, partition, metrics
         self.name = f"{config.plan.name}.{role}.{partition}"
         self.source = TopicPartition(topics.topic_name(config.plan, role), partition)
-        self.queue: asyncio.Queue[Sequence[Record] | Clock] = asyncio.Queue(WAITING_BATCHES)
+        self.queue: asyncio.Queue[Chunk | Clock] = asyncio.Queue(WAITING_BATCHES)
         self.store: Store | None = None
+        # Changelog topic → entity, and the offset after the last record that the lane knows of.
+        self.changelogs: dict[str, str] = {}
+        self.offsets: dict[str, int] = {}
+        self.heads = Heads()
         self.rows: Rows | None = None
         self.timers: Timers | None = None
         self.ticked_ms = 0
@@ -122,27 +137,46 @@ class Lane:
     async def _stage(self) -> Stage:
         plan, partitions = self.config.plan, self.config.partitions
         if self.role == topics.RAW:
-            return Ingest(plan, door_of(plan, self.config.playback), partitions)
+            await look_at_source(self.config.clients, self.config.group, self.source, self.name)
+            return Ingest(plan, door_of(plan, self.config.playback), self.partition, partitions)
         self.metrics.lane_state(self.name, "restoring")
-        self.store = await asyncio.to_thread(Store, self.config.folder / f"{self.role}-{self.partition}")
-        changelogs = [topics.topic_name(plan, topics.changelog(name)) for name in (*plan.entities, "lane")]
-        self.offsets = await restore(
-            self.config.clients, self.store, changelogs, self.partition, self.config.stuck_s, self.metrics
+        self.changelogs = {
+            topics.topic_name(plan, topics.changelog(name)): name for name in (*plan.entities, "lane")
+        }
+        folder = self.config.folder / f"{self.role}-{self.partition}"
+        opening = Opening(
+            self.config.clients,
+            self.config.group,
+            self.source,
+            self.changelogs,
+            folder,
+            self.name,
+            self.config.stuck_s,
+            self.metrics,
         )
+        try:
+            self.store, self.timers, self.offsets, self.heads = await opening.opened()
+        except (StoreError, ChangelogError) as error:
+            die(f"lane {self.name}: {error}", code=exit_code(error))
         self.rows = Rows({name: entity.state for name, entity in plan.entities.items()}, self.store.get)
-        self.timers = Timers(self.store.timers())
         return EntityLane(plan, self.partition, partitions, self.rows, self.timers, self.config.playback)
 
     def _ended(self, runner: asyncio.Task[None]) -> None:
         error = None if runner.cancelled() else runner.exception()
         if error is not None:
             cause = fatal_error(self.producer) or error
+            if isinstance(cause, DamagedError) and self.store is not None:
+                # Open or not: the next one to open a database there begins with an empty one.
+                cause = StoreError(f"{cause}. What is damaged is kept in {set_aside(self.store.folder)}")
+            if isinstance(cause, (StoreError, ChangelogError)):
+                die(f"lane {self.name}: {cause}", code=exit_code(cause))
             die(f"lane {self.name}: {type(cause).__name__}: {cause}", error)
 
     async def _run(self) -> None:
         while True:
             item = await self.queue.get()
             started = time.monotonic()
+            self.metrics.took(self.name, 1 if isinstance(item, Clock) else item.next_offset - item.first)
             try:
                 async with asyncio.timeout(self.config.stuck_s):
                     await self._commit(item)
@@ -151,70 +185,84 @@ class Lane:
             self.metrics.committed(self.name, time.monotonic() - started)
             self.queue.task_done()
 
-    async def _commit(self, item: Sequence[Record] | Clock) -> None:
+    async def _commit(self, item: Chunk | Clock) -> None:
         """One batch, one transaction: 1 compute, 2 begin and send, 3 await, 4 offset, 5 commit, 6 store."""
-        # 1. Pure: no await until the outputs are complete.
-        if isinstance(item, Clock):
-            outs = [records.clock(item, self.partition, item.at_ms)]
-        else:
-            outs = self.stage.batch(item)
-        changed = [] if self.rows is None else self.rows.drain()
+        # 1. Pure: no await until everything is packed.
+        computed = self._compute(item)
+        wires, changed = computed.wires, computed.changed
         # 2. Everything into one transaction.
         await self.producer.begin_transaction()
-        sent = await self._send(outs, changed)
+        sent = [
+            Sent(
+                wire.topic,
+                wire.records,
+                await self.producer.send_batch(wire.batch, wire.topic, partition=wire.partition),
+            )
+            for wire in wires.close()
+        ]
         # 3. A send that fails ends the process: the transaction is never committed with a hole.
         acknowledged = await asyncio.gather(*(wire.future for wire in sent))
-        # 4. The offset moves in the same transaction.
+        # 4. The offset moves in the same transaction, and says how far the changelogs have come with it.
+        heads = moved(self.offsets, self.partition, sent, acknowledged)
         if not isinstance(item, Clock):
-            offsets = {self.source: item[-1].offset + 1}
+            ends = {name: heads[topic] for topic, name in self.changelogs.items()}
+            said = f"{mark(self.config.partitions)} {replace(self.heads, ends=ends).written()}"
+            offsets = {self.source: OffsetAndMetadata(item.next_offset, said.strip())}
             await self.producer.send_offsets_to_transaction(offsets, self.config.group)
         # 5. From here on it has happened.
         await self.producer.commit_transaction()
         # 6. Only now may the database know.
         if self.store is not None and changed:
-            # Kafka acknowledges the offset of a wire batch's first record.
-            heads = {
-                wire.topic: done.offset + wire.records for wire, done in zip(sent, acknowledged, strict=True)
-            }
-            for topic in self.offsets:
-                self.offsets[topic] = max(self.offsets[topic], heads.get(topic, 0))
-            self.store.write(changed, self.offsets)
+            self.store.write(changed, heads)
+            self.offsets = heads
         if not isinstance(item, Clock):
-            self.metrics.batch(self.role, item, outs, self.stage.tally)
+            self.metrics.batch(self.role, computed.records, wires.told, self.stage.tally)
             self._show_time()
 
     def _show_time(self) -> None:
         if self.rows is not None:
             self.metrics.time_passed(self.name, self.rows.lane(str(self.partition)).now_ms)
 
-    async def _send(self, outs: Iterable[Out], changed: Iterable[ChangedRow]) -> list[Sent]:
-        """Append every record to the transaction, packed per topic and partition; order within each is kept."""
-        packed: dict[tuple[str, int], list[Out]] = {}
-        plan, partitions = self.config.plan, self.config.partitions
-        for out in outs:
-            partition = out.partition
-            if partition is None:
-                partition = (
-                    self.partition % partitions if out.key is None else partition_of(out.key, partitions)
-                )
-            packed.setdefault((topics.topic_name(plan, out.topic), partition), []).append(out)
-        for row in changed:
-            topic = topics.topic_name(plan, topics.changelog(row.entity))
-            headers = NO_HEADERS if row.due_ms is None else [("ms_due", b"%d" % row.due_ms)]
-            packed.setdefault((topic, self.partition), []).append(Out(topic, row.key, row.value, headers))
-        sent = []
-        for (topic, partition), waiting in packed.items():
-            for batch in wire_batches(self.producer, waiting):
-                future = await self.producer.send_batch(batch, topic, partition=partition)
-                sent.append(Sent(topic, batch.record_count(), future))
-        return sent
+    def _compute(self, item: Chunk | Clock) -> Computed:
+        """What a batch makes; if a part is too large for Kafka, the batch once more with every record measured."""
+        try:
+            return self._pack(item)
+        except TooLargeError:
+            if self.rows is None or self.store is None or self.timers is None:
+                raise
+        self.rows.start_over()
+        self.timers.start_over(self.store.timers())
+        self.stage.tally.clear()
+        self.stage.careful = True
+        try:
+            return self._pack(item)
+        finally:
+            self.stage.careful = False
 
-    async def submit(self, batch: Sequence[Record]) -> None:
+    def _pack(self, item: Chunk | Clock) -> Computed:
+        wires = Wires(self.config.plan, self.partition, self.config.partitions, self.producer.create_batch)
+        count = 0
+        if isinstance(item, Clock):
+            wires.add(records.clock(item, self.partition, item.at_ms))
+        else:
+            step, add = self.stage.step, wires.add
+            for record in item.records:
+                count += 1
+                for out in step(record):
+                    add(out)
+        if self.rows is None:
+            return Computed(count, wires, [])
+        changed = self.rows.changed()
+        wires.add_rows(changed)
+        self.rows.settle()
+        return Computed(count, wires, changed)
+
+    async def submit(self, chunk: Chunk) -> None:
         """Hand the lane its next batch; waits while it is busy (that is the back-pressure)."""
-        if batch[0].offset < self.next_offset:
-            die(f"lane {self.name}: offset {batch[0].offset} comes again, {self.next_offset} was expected")
-        self.next_offset = batch[-1].offset + 1
-        await self.queue.put(batch)
+        if chunk.first < self.next_offset:
+            die(f"lane {self.name}: offset {chunk.first} comes again, {self.next_offset} was expected")
+        self.next_offset = chunk.next_offset
+        await self.queue.put(chunk)
 
     async def tick(self, now_ms: int) -> None:
         """Append a wall-clock record to the lane's own partition if a timer is due and none is on its way."""
@@ -240,17 +288,9 @@ class Lane:
         self.metrics.lane_state(self.name, "closed")
 
 
-def wire_batches(producer: AIOKafkaProducer, outs: Sequence[Out]) -> Iterable[Any]:
-    """`outs` in as few producer batches as they need."""
-    batch = producer.create_batch()
-    for out in outs:
-        if batch.append(key=out.key, value=out.value, timestamp=None, headers=out.headers) is None:
-            batch.close()
-            yield batch
-            batch = producer.create_batch()
-            batch.append(key=out.key, value=out.value, timestamp=None, headers=out.headers)
-    batch.close()
-    yield batch
+def exit_code(error: Exception) -> int:
+    """Whether starting again helps: a database comes back from its changelog, a changelog from nowhere."""
+    return EXIT_MISTAKE if isinstance(error, ChangelogError) else EXIT_DIED
 
 
 class Lanes:
@@ -282,13 +322,14 @@ class Lanes:
                 Lane(self.config, self._roles[topic], number, self.metrics)
                 for topic, number in sorted(wanted - self.open_lanes.keys())
             ]
+            # It turns the collector off, which a restore would otherwise feed with every record (half of its time).
+            if self._sweeper is None:
+                self._sweeper = asyncio.create_task(self._sweep(), name="sweeper")
+                self._sweeper.add_done_callback(self._ended)
             async with asyncio.timeout(None if not lanes else 10 * self.config.stuck_s):
                 await asyncio.gather(*(lane.open() for lane in lanes))
             for lane in lanes:
                 self.open_lanes[lane.source.topic, lane.partition] = lane
-            if self._sweeper is None:
-                self._sweeper = asyncio.create_task(self._sweep(), name="sweeper")
-                self._sweeper.add_done_callback(self._ended)
             if self._ticker is None and not self.config.playback:
                 self._ticker = asyncio.create_task(self._tick(), name="ticker")
                 self._ticker.add_done_callback(self._ended)
@@ -316,11 +357,11 @@ class Lanes:
         """Whether lanes are being opened or closed just now."""
         return self._turn.locked()
 
-    async def submit(self, epoch: int, batch: Sequence[Record]) -> None:
+    async def submit(self, epoch: int, chunk: Chunk) -> None:
         """Hand a polled batch to its lane; one from before the last seek is dropped: it is read once more."""
-        lane = self.open_lanes.get((batch[0].topic, batch[0].partition))
+        lane = self.open_lanes.get((chunk.topic, chunk.partition))
         if lane is not None and epoch == self.epoch:
-            await lane.submit(batch)
+            await lane.submit(chunk)
 
     async def _tick(self) -> None:
         while True:

@@ -7,10 +7,9 @@ of a pipe that the kernel closes for whoever dies.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import subprocess
 import sys
+import time
 import urllib.error
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,13 +20,12 @@ from streams import kafka, topics
 from streams.broker import Broker, BrokerError
 from streams.embedded.folder import free_port
 from streams.embedded.kafka_jars import Progress
-from streams.exits import EXIT_MISTAKE, EXIT_UNAVAILABLE
 from streams.metrics import Samples, scrape
 from streams.plan import Plan
 from streams.settings import KafkaSettings
+from streams.supervisor import Charge, WorkerError
 
 PARTITIONS = 4
-STOP_TIMEOUT_S = 25.0
 # A worker that dies this often without moving anything will not get better by itself.
 RESTARTS_IN_A_ROW = 5
 
@@ -47,9 +45,7 @@ class Local:
     notice: Callable[[str], None]
     playback: bool = True
     broker: Broker | None = None
-    worker: subprocess.Popen[bytes] | None = None
-    restarts: int = 0
-    _failures: int = 0
+    worker: Charge | None = None
     _port: int = field(default_factory=free_port)
 
     @property
@@ -85,75 +81,46 @@ class Local:
 
     def start_worker(self) -> None:
         """Start a worker process."""
-        log = self.folder / "worker.log"
-        command = [sys.executable, "-m", "streams.cli", "worker", str(self.pipeline), "--attached"]
+        command = [sys.executable, "-m", "streams.cli", "worker", str(self.pipeline), "--attached", "--json"]
         command += ["--home", str(self.folder / "state"), "--metrics-port", str(self._port)]
         command += ["--playback"] if self.playback else []
-        with log.open("ab") as out:
-            # A session of its own: Ctrl-C in the terminal is for us, who then stop it in our order.
-            self.worker = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=out,
-                stderr=out,
-                start_new_session=True,
-                env=self._environment(),
-            )
+        environment = {**os.environ, "KAFKA_BOOTSTRAP": str(self.settings.bootstrap)}
+        self.worker = Charge("the worker", command, self.notice, self._log, environment, RESTARTS_IN_A_ROW)
+        self.worker.start()
 
-    def _environment(self) -> dict[str, str]:
-        return {**os.environ, "KAFKA_BOOTSTRAP": str(self.settings.bootstrap)}
+    def _log(self, line: str) -> None:
+        """Keep what the worker says."""
+        with (self.folder / "worker.log").open("a", encoding="utf-8") as log:
+            log.write(line + "\n")
+
+    @property
+    def restarts(self) -> int:
+        """How often the worker was started again."""
+        return 0 if self.worker is None else self.worker.restarts
 
     def supervise(self) -> None:
-        """Start the worker again if it has died.
+        """Start the worker again if it has died; to be called now and then.
 
         Raises:
             LocalError: it made a mistake that a restart does not mend, or dies again and again.
         """
-        code = None if self.worker is None else self.worker.poll()
-        if code is None:
-            return
-        self._let_go()
-        reason = self.last_words()
-        self._failures += 1
-        if code in (EXIT_MISTAKE, EXIT_UNAVAILABLE) or self._failures > RESTARTS_IN_A_ROW:
-            raise LocalError(f"the worker ended with code {code}: {reason}")
-        self.restarts += 1
-        self.notice(f"the worker ended with code {code} ({reason}); starting it again")
-        self.start_worker()
-
-    def _let_go(self) -> None:
-        """Close our end of the worker's standard input: a living worker stops at that."""
-        if self.worker is not None and self.worker.stdin is not None:
-            with contextlib.suppress(OSError):
-                self.worker.stdin.close()
-
-    def last_words(self) -> str:
-        """The last line of the worker's log."""
-        log = self.folder / "worker.log"
-        lines = log.read_text(errors="replace").split("\n") if log.exists() else []
-        return next((line for line in reversed(lines) if line.strip()), "no word")
+        try:
+            if self.worker is not None:
+                self.worker.look(time.monotonic())
+        except WorkerError as error:
+            raise LocalError(str(error)) from error
 
     async def samples(self) -> Samples:
         """The worker's metrics; nothing while it starts."""
         try:
-            found = await asyncio.to_thread(scrape, self._port)
+            return await asyncio.to_thread(scrape, self._port)
         except (urllib.error.URLError, OSError):
             return {}
-        self._failures = 0
-        return found
 
     def stop(self) -> None:
         """Stop the worker after its batch, then the broker. Never raises; what would not stop is killed."""
         if self.worker is not None:
-            self._let_go()
-            with contextlib.suppress(ProcessLookupError):
-                self.worker.terminate()
-            try:
-                self.worker.wait(STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                self.notice(f"the worker did not stop within {STOP_TIMEOUT_S:g} s and was killed")
-                self.worker.kill()
-                self.worker.wait()
+            self.worker.stop()
             self.worker = None
         if self.broker is not None:
             try:

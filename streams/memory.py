@@ -61,7 +61,7 @@ class Memory:
         """Compile the pipeline and open its two lanes."""
         self.plan = compile_plan(self.pipeline)
         states = {name: entity.state for name, entity in self.plan.entities.items()}
-        self.ingest = Ingest(self.plan, door_of(self.plan, playback=True), 1)
+        self.ingest = Ingest(self.plan, door_of(self.plan, playback=True), 0, 1)
         self.lane = EntityLane(self.plan, 0, 1, Rows(states, lambda key: None), Timers(), playback=True)
         self._offset = 0
 

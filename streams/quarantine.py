@@ -15,7 +15,7 @@ from typing import Any, Literal
 from schemas.event import ANSWERED, CLOCK, LINKED, Headers
 from schemas.keys import quarantine_id
 from schemas.quarantine import original_headers, read_quarantine
-from schemas.record import Out, Record
+from schemas.record import Out, Placed
 from streams import cluster
 from streams.cluster import Seen
 from streams.plan import Plan
@@ -75,7 +75,7 @@ class Quarantined:
         return "copy" if subject is not None and subject != key else "raw"
 
 
-def read(record: Record) -> Quarantined | None:
+def read(record: Placed) -> Quarantined | None:
     """What the quarantine record says; None when somebody else wrote it."""
     said = read_quarantine(record.headers)
     try:

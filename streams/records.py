@@ -13,14 +13,14 @@ from agents.decision import Gate
 from agents.state import LinkOut
 from schemas.action import ActionRecord
 from schemas.audit import AuditRecord, sealed
+from schemas.carried import quoted
 from schemas.decision import DecisionRecord, Hop, Trigger, Verdict
 from schemas.event import CLOCK, LINKED, Clock, Envelope, envelope_headers
 from schemas.keys import decision_id, derived, entity_key
 from schemas.lane import LaneRow
 from schemas.quarantine import Origin, Refusal, quarantine_headers
-from schemas.record import Out, Record
+from schemas.record import NO_HEADERS, Out, Record
 from schemas.review import ReviewRecord
-from schemas.row import Change
 from streams.plan import DecisionPlan, Plan
 from streams.topics import ACTIONS, AUDIT, CHANGES, DECISIONS, EVENTS, QUARANTINE, REVIEWS
 
@@ -59,25 +59,27 @@ def link(cause: Envelope, out: LinkOut) -> Out:
     return fact(out.target, out.key, envelope)
 
 
-def refused(record: Record, topic: str, refusal: Refusal, part: str = "", value: bytes | None = None) -> Out:
-    """`record` for quarantine: its own bytes and headers, and why. `value` replaces the bytes of a failed timer."""
-    origin = Origin(topic, record.partition, record.offset, part)
+def refused(
+    record: Record, topic: str, partition: int, refusal: Refusal, part: str = "", value: bytes | None = None
+) -> Out:
+    """`record` of `topic` and `partition` for quarantine: its own bytes and headers, and why.
+
+    `value` replaces the bytes of a failed timer.
+    """
+    origin = Origin(topic, partition, record.offset, part)
     headers = quarantine_headers(refusal, origin, record.headers)
     return Out(QUARANTINE, record.key, record.value if value is None else value, headers)
 
 
-def changed(entity: str, key: str, cause: Envelope, change: Change, partition: int) -> Out:
-    """The fields that one event changed."""
-    body = {
-        "entity": entity,
-        "key": key,
-        "version": change.version,
-        "time_ms": cause.time_ms,
-        "event_id": cause.id,
-        "event_type": cause.type,
-        "fields": change.fields,
-    }
-    return Out(CHANGES, entity_key(entity, key).encode(), to_json(body), partition=partition)
+def changed(
+    entity: str, key: str, row_key: bytes, cause: Envelope, version: int, fields: str, partition: int
+) -> Out:
+    """The fields that one event changed: `fields` is JSON already, the same text as in the row's history."""
+    body = (
+        f'{{"entity":{quoted(entity)},"key":{quoted(key)},"version":{version},"time_ms":{cause.time_ms},'
+        f'"event_id":{quoted(cause.id)},"event_type":{quoted(cause.type)},"fields":{fields}}}'
+    )
+    return Out(CHANGES, row_key, body.encode(), NO_HEADERS, partition)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,7 @@ class Cause:
     """Why the lane looks at a decision now: the record it read, what triggered, and the instant it is about."""
 
     record: Record
+    partition: int
     ingested_ms: int
     trigger: Trigger
     at_ms: int
@@ -123,7 +126,7 @@ def decision_record(
         stakes=gate.stakes,
         gate=gate.outcome,
         gate_reason=gate.reason,
-        source_partition=cause.record.partition,
+        source_partition=cause.partition,
         source_offset=cause.record.offset,
     )
 

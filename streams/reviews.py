@@ -16,7 +16,7 @@ from schemas.decision import DecisionRecord
 from schemas.event import ANSWERED, Answered, Envelope, envelope_headers
 from schemas.keys import derived, entity_key, partition_of, quarantine_id
 from schemas.quarantine import read_quarantine
-from schemas.record import Out, Record
+from schemas.record import Out, Placed
 from schemas.review import ReviewRecord
 from streams import cluster, kafka
 from streams.cluster import Seen
@@ -174,7 +174,7 @@ async def outcome(
     )
 
 
-def refuse_if_ours(record: Record, ours: str) -> None:
+def refuse_if_ours(record: Placed, ours: str) -> None:
     """Tell of a quarantined answer.
 
     Raises:
@@ -187,7 +187,7 @@ def refuse_if_ours(record: Record, ours: str) -> None:
         )
 
 
-def made_by(record: Record, answer: Answer) -> DecisionRecord | None:
+def made_by(record: Placed, answer: Answer) -> DecisionRecord | None:
     """The decision of the record, if it is what the answer became."""
     if answer.event.id.encode() not in (record.value or b""):
         return None
@@ -195,7 +195,7 @@ def made_by(record: Record, answer: Answer) -> DecisionRecord | None:
     return decision if decision.trigger.event_id == answer.event.id else None
 
 
-def closed_by(record: Record, answer: Answer) -> ReviewRecord | None:
+def closed_by(record: Placed, answer: Answer) -> ReviewRecord | None:
     """The review that the record closes, if it is the one that was answered."""
     if record.value is None:
         return None

@@ -19,6 +19,9 @@ AUDIT = "audit"
 DAY_MS = 24 * 3600 * 1000
 # A body may be refused for its size only if Kafka lets it in: the pipeline's own limit is far lower.
 MAX_RECORD_BYTES = 24 << 20
+# A row or an output above this is refused with the event that made it. Well below what Kafka takes, because a record is
+# its value and its headers; well above a row that holds a body of the largest size in its state and five changes.
+MAX_OUT_BYTES = 16 << 20
 # A refused record is the record and the headers that say why.
 QUARANTINE_HEADER_BYTES = 1 << 16
 

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from hashlib import sha256
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import aiokafka
-from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
+from aiokafka.consumer.fetcher import Fetcher, FetchResult, PartitionRecords
+from aiokafka.errors import ConsumerStoppedError, NoOffsetForPartitionError, OffsetOutOfRangeError
 from aiokafka.producer import sender
 from faust.app.base import App
 from faust.serializers.schemas import Schema
@@ -25,14 +27,20 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, AppT, ConsumerMessage, Message
 from mode.services import Service
 
+from streams import offsets
+from streams.assignor import LaneAssignor
+from streams.chunks import Chunk, keep_bytes, take
+from streams.exits import EXIT_MISTAKE, die
 from streams.topics import MAX_RECORD_BYTES
 
 PINS = {"faust-streaming": "0.15.3", "mode-streaming": "0.7.1", "aiokafka": "0.14.0"}
 
-# A lane's poll: large under load, whatever is there when it is quiet.
-POLL_RECORDS = 4000
+# A lane's poll at most: large under load, whatever is there when it is quiet. A larger record is read all the same.
+POLL_BYTES = 4 << 20
 # How long a fetch waits at the broker when there is nothing; a seek cannot be acted on meanwhile.
 FETCH_MAX_WAIT_MS = 200
+# How long a topic that has grown may go unnoticed: keys then belong elsewhere (streams/partitions.py).
+METADATA_MAX_AGE_MS = 15_000
 # How long a poll waits for a fetch; lanes that have been opened wait for the last poll of their predecessors.
 POLL_S = 0.2
 
@@ -64,11 +72,19 @@ def fingerprint(function: Callable[..., Any] | type) -> str:
     return sha256(inspect.getsource(function).encode()).hexdigest()[:12]
 
 
+class Place(NamedTuple):
+    """How far a partition has been read (next offset, last stable offset), as Kafka told at `heard_s` (epoch)."""
+
+    position: int
+    last: int
+    heard_s: float
+
+
 class Poll(NamedTuple):
     """What one poll brought of one partition, and after which seek it was made."""
 
     epoch: int
-    records: Sequence[Any]
+    chunk: Chunk
 
 
 class BatchConsumerThread(driver.AIOKafkaConsumerThread):
@@ -77,46 +93,125 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
         config = self.app.conf
         # Faust looks at it when it checks for table changelogs; lanes have none in Faust's eyes.
-        self._assignor = StickyPartitionAssignor
+        self._assignor = LaneAssignor
         return aiokafka.AIOKafkaConsumer(
             **self.consumer.clients,  # type: ignore[attr-defined]
             client_id=config.broker_client_id,
             group_id=config.id,
             group_instance_id=config.consumer_group_instance_id,
-            partition_assignment_strategy=[StickyPartitionAssignor],
+            partition_assignment_strategy=[LaneAssignor],
             enable_auto_commit=False,
-            auto_offset_reset="earliest",
+            # What is not where it should be is not skipped: see `BatchConsumer._out_of_range`.
+            auto_offset_reset="none",
             isolation_level="read_committed",
-            max_poll_records=POLL_RECORDS,
             max_poll_interval_ms=int((config.broker_max_poll_interval or 0) * 1000),
-            max_partition_fetch_bytes=4 << 20,
+            max_partition_fetch_bytes=POLL_BYTES,
             fetch_max_bytes=MAX_RECORD_BYTES * 2,
             fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
             request_timeout_ms=int(config.broker_request_timeout * 1000),
             session_timeout_ms=int(config.broker_session_timeout * 1000),
             rebalance_timeout_ms=int(config.broker_rebalance_timeout * 1000),
             heartbeat_interval_ms=int(config.broker_heartbeat_interval * 1000),
+            metadata_max_age_ms=METADATA_MAX_AGE_MS,
         )
+
+    async def _fetch_records(  # type: ignore[override] # a chunk in place of a list is the point
+        self,
+        consumer: aiokafka.AIOKafkaConsumer,
+        active_partitions: set[TP],
+        timeout: float | None = None,
+        max_records: int | None = None,
+    ) -> dict[TP, Chunk]:
+        """What has been fetched of the active partitions, each whole; as `Fetcher.fetched_records` does by records."""
+        fetcher = consumer._fetcher
+        if not self.consumer.flow_active:
+            return {}
+        if consumer._closed or fetcher._closed:
+            raise ConsumerStoppedError
+        with fetcher._subscriptions.fetch_context():
+            if fetcher._subscriptions.reassignment_in_progress:
+                await fetcher._subscriptions.wait_for_assignment()
+            return await fetched(consumer, active_partitions, timeout or 0.0)
 
     async def rewind(self, partitions: Iterable[TP]) -> None:
         """Go to the beginning of `partitions`."""
         places = [aiokafka.TopicPartition(tp.topic, tp.partition) for tp in partitions]
         await self.call_thread(self._ensure_consumer().seek_to_beginning, *places)
 
-    async def positions(self) -> dict[TP, tuple[int, int]]:
-        """Assigned partition → (next offset to read, last stable offset), for those that have been fetched."""
-        found: dict[TP, tuple[int, int]] = await self.call_thread(self._positions)
+    async def span(self, tp: TP) -> tuple[int | None, int, int]:
+        """The next offset to read of `tp` (None: it is not known), its first, and the one after its last."""
+        found: tuple[int | None, int, int] = await self.call_thread(self._span, tp)
         return found
 
-    async def _positions(self) -> dict[TP, tuple[int, int]]:
+    async def _span(self, tp: TP) -> tuple[int | None, int, int]:
+        consumer = self._ensure_consumer()
+        first = (await consumer.beginning_offsets([tp]))[tp]
+        last = (await consumer.end_offsets([tp]))[tp]
+        state = consumer._fetcher._subscriptions.subscription.assignment.state_value(tp)
+        known = state is not None and state.has_valid_position
+        return (state.position if known else None), first, last
+
+    async def positions(self) -> dict[TP, Place]:
+        """Where each assigned partition stands, for those that have been fetched."""
+        found: dict[TP, Place] = await self.call_thread(self._positions)
+        return found
+
+    async def _positions(self) -> dict[TP, Place]:
         # In the thread that changes them: they are of one moment.
         found = {}
         consumer = self._ensure_consumer()
         for tp in consumer.assignment():
             state = consumer._fetcher._subscriptions.subscription.assignment.state_value(tp)
             if state is not None and state.has_valid_position and state.lso is not None:
-                found[TP(tp.topic, tp.partition)] = (state.position, state.lso)
+                found[TP(tp.topic, tp.partition)] = Place(state.position, state.lso, state.timestamp / 1000)
         return found
+
+
+async def fetched(consumer: Any, active: AbstractSet[TP], timeout_s: float) -> dict[TP, Chunk]:
+    """What `consumer` has fetched of the `active` partitions; if that is nothing, what comes within `timeout_s`.
+
+    Raises:
+        aiokafka.errors.KafkaError: a partition could not be read.
+    """
+    fetcher = consumer._fetcher
+    taken = take_all(fetcher, active)
+    if not taken and timeout_s:
+        waiter = fetcher._create_fetch_waiter()
+        _, pending = await asyncio.wait([waiter], timeout=timeout_s)
+        if pending or fetcher._closed:
+            waiter.cancel()
+            return {}
+        # It raises what the consumer may not do.
+        waiter.result()
+        taken = take_all(fetcher, active)
+    return taken
+
+
+def take_all(fetcher: Any, active: AbstractSet[TP]) -> dict[TP, Chunk]:
+    """What `fetcher` holds of the `active` partitions; each then fetches anew.
+
+    Raises:
+        aiokafka.errors.KafkaError: a partition could not be read.
+    """
+    taken: dict[TP, Chunk] = {}
+    for tp in list(fetcher._records):
+        if tp not in active:
+            if not fetcher._subscriptions.is_assigned(tp):
+                del fetcher._records[tp]
+            continue
+        result = fetcher._records[tp]
+        if not isinstance(result, FetchResult) and taken:
+            # The next poll tells of the error.
+            break
+        del fetcher._records[tp]
+        fetcher._notify(fetcher._wait_consume_future)
+        if not isinstance(result, FetchResult):
+            result.check_raise()
+            continue
+        chunk = take(result)
+        if chunk is not None:
+            taken[TP(tp.topic, tp.partition)] = chunk
+    return taken
 
 
 class BatchConsumer(driver.Consumer):
@@ -152,11 +247,29 @@ class BatchConsumer(driver.Consumer):
                 continue
             async with self._moving:
                 epoch = self.epoch
-                polled = await self._getmany(active_partitions=active, timeout=POLL_S)
-            for tp, batch in polled.items():
+                try:
+                    polled = await self._getmany(active_partitions=active, timeout=POLL_S)
+                except NoOffsetForPartitionError:
+                    # Asked for before `perform_seek` has sent it to its beginning.
+                    continue
+                except OffsetOutOfRangeError as error:
+                    await self._out_of_range(error)
+                    continue
+            for tp, chunk in polled.items():
                 if self.flow_active:
-                    poll = Poll(epoch, batch)
-                    await self.callback(as_message(tp, poll, self.app.consumer_generation_id))
+                    poll = Poll(epoch, chunk)  # type: ignore[arg-type] # see `_fetch_records`
+                    message = as_message(tp, poll, self.app.consumer_generation_id)
+                    await self.callback(message)
+
+    async def _out_of_range(self, error: OffsetOutOfRangeError) -> None:
+        """End the process if the record to read next is gone: going on from another one would skip what lies between.
+
+        It still is where it is unless the partition was sought meanwhile or its leader had just changed.
+        """
+        for tp, offset in error.args[0].items():
+            position, first, last = await self._thread.span(tp)
+            if position == offset and offsets.missing(offset, first, last):
+                die(offsets.out_of_range(tp.topic, tp.partition, offset, first, last), code=EXIT_MISTAKE)
 
     async def perform_seek(self) -> None:
         """Go to the committed offsets, and begin a new epoch of polls.
@@ -192,12 +305,11 @@ class BatchConsumer(driver.Consumer):
 
 def as_message(tp: TP, poll: Poll, generation: int) -> ConsumerMessage:
     """One poll of one partition as one Faust message. Without the generation the stream drops it in silence."""
-    last = poll.records[-1]
     return ConsumerMessage(
         tp.topic,
         tp.partition,
-        last.offset,
-        last.timestamp / 1000,
+        poll.chunk.next_offset - 1,
+        0.0,
         0,
         [],
         None,
@@ -254,6 +366,14 @@ INTERNALS: dict[str, tuple[Callable[..., Any] | type, str]] = {
     "faust Consumer.perform_seek": (driver.Consumer.perform_seek, "0e8c130ff4b0"),
     "faust App._on_partitions_assigned": (App._on_partitions_assigned, "de932b7927db"),
     "faust App._on_partitions_revoked": (App._on_partitions_revoked, "d5c895bbe57d"),
+    "faust AIOKafkaConsumerThread._fetch_records": (
+        driver.AIOKafkaConsumerThread._fetch_records,
+        "39a2c6c79fc1",
+    ),
+    "aiokafka Fetcher.fetched_records": (Fetcher.fetched_records, "be4348896b9b"),
+    "aiokafka Fetcher._proc_fetch_request": (Fetcher._proc_fetch_request, "59bf948fff47"),
+    "aiokafka FetchResult": (FetchResult, "d7db13f06de8"),
+    "aiokafka PartitionRecords": (PartitionRecords, "94aa0da0dbec"),
     "mode Service._crash": (Service._crash, "7bc0c709a151"),
     "faust Recovery._resume_streams": (Recovery._resume_streams, "d986a6710c1a"),
     "aiokafka AddPartitionsToTxnHandler.handle_response": (
@@ -263,3 +383,4 @@ INTERNALS: dict[str, tuple[Callable[..., Any] | type, str]] = {
 }
 
 check_pins(INTERNALS)
+keep_bytes()

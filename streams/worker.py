@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import AsyncIterable, Callable, Iterator, Mapping
@@ -21,15 +20,21 @@ from faust.app.base import BootStrategy
 from faust.types import TP, StreamT
 
 from streams import kafka, topics
-from streams.exits import die
+from streams.exits import EXIT_MISTAKE, die, stop_with_stdin
+from streams.health import Health, Teller, pages
 from streams.lanes import LaneConfig, Lanes
-from streams.metrics import Metrics
+from streams.metrics import Metrics, serve
+from streams.outage import Outage
+from streams.partitions import fitting
 from streams.plan import Plan
 from streams.signatures import PipelineError
-from streams.transport import BatchSchema, BatchTransport
+from streams.transport import BatchSchema, BatchTransport, Place
+from streams.watchdog import Watchdog
 
 # A crashed worker's partitions move on after this; a rebalance pauses everybody for less.
 SESSION_TIMEOUT_S = 10.0
+# One with a fixed name comes back under it: what is its own waits for the restart.
+STATIC_SESSION_TIMEOUT_S = 30.0
 HEARTBEAT_S = 3.0
 WATCH_INTERVAL_S = 0.5
 # A batch in flight takes well under a second; what takes this long will not end by itself.
@@ -52,6 +57,9 @@ class WorkerConfig:
     instance: str | None = None
     # Told how many lanes run, each time that they have been opened.
     opened: Callable[[int], None] | None = None
+    # One line for people, and the worker's health for a program, now and then.
+    notice: Callable[[str], None] = lambda line: None
+    report: Callable[[Health], None] | None = None
 
 
 class LaneBoot(BootStrategy):
@@ -93,20 +101,9 @@ async def lane_config(plan: Plan, config: WorkerConfig) -> LaneConfig:
     """Look at the cluster: its id and the pipeline's topics.
 
     Raises:
-        PipelineError: a topic is missing, or one behind `events` has another number of partitions.
+        PipelineError: a topic is missing, or its number of partitions is not the one it must be.
     """
-    names = {topic.role: topics.topic_name(plan, topic.role) for topic in topics.topics(plan)}
-    counts = await kafka.partition_counts(config.clients, list(names.values()))
-    missing = [name for name in names.values() if name not in counts]
-    if missing:
-        raise PipelineError(f"{plan.name}: no topic {missing[0]}. Create them with: midstream topics create.")
-    partitions = counts[names[topics.EVENTS]]
-    for role, name in names.items():
-        if role != topics.RAW and counts[name] != partitions:
-            raise PipelineError(
-                f"{name} has {counts[name]} partitions, {names[topics.EVENTS]} has {partitions}. An entity's records "
-                f"must share a partition number; recreate the topic with {partitions}."
-            )
+    partitions = await fitting(config.clients, plan)
     folder = config.home / await kafka.cluster_id(config.clients) / plan.name
     return LaneConfig(plan, config.clients, plan.name, partitions, folder, config.playback)
 
@@ -120,7 +117,7 @@ def build(plan: Plan, config: WorkerConfig, lanes: Lanes) -> faust.App:
         datadir=str(config.home / "faust"),
         topic_disable_leader=True,
         topic_allow_declare=False,
-        broker_session_timeout=SESSION_TIMEOUT_S,
+        broker_session_timeout=STATIC_SESSION_TIMEOUT_S if config.instance else SESSION_TIMEOUT_S,
         broker_heartbeat_interval=HEARTBEAT_S,
         broker_max_poll_interval=600.0,
         consumer_group_instance_id=config.instance,
@@ -130,6 +127,7 @@ def build(plan: Plan, config: WorkerConfig, lanes: Lanes) -> faust.App:
     )
 
     async def closing(*args: Any, **kwargs: Any) -> None:
+        lanes.metrics.assigned.set(-1)
         with or_die(f"{plan.name}: a lane could not be closed"):
             await lanes.revoke()
 
@@ -158,7 +156,9 @@ def build(plan: Plan, config: WorkerConfig, lanes: Lanes) -> faust.App:
             return [(tp.topic, tp.partition) for tp in consumer.assignment()] if consumer.holding else []
 
         with or_die(f"{plan.name}: a lane could not be opened"):
+            await check_fit(plan, lanes.config)
             await lanes.assign(held)
+        lanes.metrics.assigned.set(len(lanes.open_lanes))
         if config.opened is not None:
             config.opened(len(lanes.open_lanes))
 
@@ -167,28 +167,41 @@ def build(plan: Plan, config: WorkerConfig, lanes: Lanes) -> faust.App:
     return app
 
 
+async def check_fit(plan: Plan, config: LaneConfig) -> None:
+    """End the process if the topics have grown since it began: partitions that are new would be lanes without state."""
+    try:
+        found = await fitting(config.clients, plan)
+    except PipelineError as error:
+        die(str(error), code=EXIT_MISTAKE)
+    if found != config.partitions:
+        die(f"{plan.name}: the topics had {config.partitions} partitions and have {found} now")
+
+
 async def hand_over(stream: AsyncIterable[Any], lanes: Lanes) -> None:
     """Give each polled batch to the lane of its partition."""
     with or_die("a batch could not be handed over"):
         async for poll in stream:
-            await lanes.submit(poll.epoch, poll.records)
+            await lanes.submit(poll.epoch, poll.chunk)
 
 
-async def watch(app: faust.App, lanes: Lanes, metrics: Metrics, stuck_s: float) -> None:
+async def watch(app: faust.App, lanes: Lanes, metrics: Metrics, outage: Outage, stuck_s: float) -> None:
     """Show how many records each lane has yet to read; end the process when none is read although some wait.
 
     Faust and aiokafka have ways to hang that look healthy: a task that ended in silence, a rebalance that never does.
     """
-    places: dict[TP, tuple[int, int]] = {}
+    places: dict[TP, Place] = {}
     moved_s = time.monotonic()
     while True:
         await asyncio.sleep(WATCH_INTERVAL_S)
         found = await positions(app, places)
-        for tp, (position, last) in found.items():
+        for tp, place in found.items():
             lane = lanes.open_lanes.get((tp.topic, tp.partition))
             if lane is not None:
-                metrics.lag.labels(lane.name).set(max(0, last - position))
-        waiting = sum(last - position for position, last in found.values())
+                metrics.looked(lane.name, max(0, place.last - place.position), place.heard_s)
+        waiting = sum(place.last - place.position for place in found.values())
+        outage.heard(max((place.heard_s for place in found.values()), default=0.0))
+        # When it was heard is no progress.
+        found = {tp: place._replace(heard_s=0.0) for tp, place in found.items()}
         # Opening and closing lanes have a limit of their own.
         if found != places or lanes.turning or not (waiting or app.rebalancing):
             places, moved_s = found, time.monotonic()
@@ -196,14 +209,14 @@ async def watch(app: faust.App, lanes: Lanes, metrics: Metrics, stuck_s: float) 
             die(f"{app.conf.id}: nothing was read for {stuck_s:g} s although {waiting} records wait")
 
 
-async def positions(app: faust.App, before: dict[TP, tuple[int, int]]) -> dict[TP, tuple[int, int]]:
+async def positions(app: faust.App, before: dict[TP, Place]) -> dict[TP, Place]:
     """How far each partition has been read; `before` while the consumer cannot say."""
     thread = getattr(app.consumer, "_thread", None)
     if thread is None or thread._consumer is None:
         return before
     try:
         async with asyncio.timeout(WATCH_INTERVAL_S * 10):
-            found: dict[TP, tuple[int, int]] = await thread.positions()
+            found: dict[TP, Place] = await thread.positions()
     except TimeoutError:
         return before
     return found
@@ -224,10 +237,17 @@ def run_worker(plan: Plan, config: WorkerConfig) -> None:
     log.setLevel(logging.CRITICAL)
     lane = asyncio.run(lane_config(plan, config))
     log.setLevel(logging.NOTSET)
+    outage = Outage(lambda line: config.notice(f"{plan.name}: {line}"))
+    outage.install()
+    teller = Teller(plan.name, metrics, config.notice, config.report)
     if config.metrics_port is not None:
-        metrics.serve(config.metrics_port)
+        serve(config.metrics_port, metrics.registry, pages(teller.ask))
+    teller.start()
     if config.attached:
         threading.Thread(target=stop_with_stdin, daemon=True).start()
+    # Faust listens to SIGINT and SIGTERM; a terminal that goes away means the same.
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, lambda number, frame: os.kill(os.getpid(), signal.SIGTERM))
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     lanes = Lanes(lane, metrics)
@@ -235,20 +255,17 @@ def run_worker(plan: Plan, config: WorkerConfig) -> None:
 
     async def watching() -> None:
         # A lane ends the process itself when a batch takes too long; here is what lies between the lanes.
-        await watch(app, lanes, metrics, 2 * lane.stuck_s)
+        await watch(app, lanes, metrics, outage, 2 * lane.stuck_s)
 
     app.task(watching)
+    watchdog = Watchdog(plan.name, lane.stuck_s)
+    app.task(watchdog.turn)
+    threading.Thread(target=watchdog.watch, daemon=True, name="watchdog").start()
     worker = LaneWorker(app, loop=loop, loglevel=logging.WARNING, quiet=True, redirect_stdouts=False)
     # It writes cursor sequences to standard output, terminal or not.
     worker.spinner = None
     threading.Thread(target=end_in_time, args=(worker,), daemon=True).start()
     worker.execute_from_commandline()
-
-
-def stop_with_stdin() -> None:
-    """Wait until standard input closes, then stop this process as SIGTERM does."""
-    sys.stdin.buffer.read()
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def end_in_time(worker: faust.Worker) -> None:

@@ -14,6 +14,9 @@ from schemas.row import Row, State, touched
 # Rows kept decoded between batches. At a few kB a row this is some hundred MB at most.
 LIVE_ROWS = 100_000
 
+# The fields of a row that are JSON text in memory too.
+CARRIED = {"changes", "seen"}
+
 Read = Callable[[bytes], bytes | None]
 
 
@@ -52,12 +55,15 @@ class Rows:
 
     def get(self, entity: str, key: str) -> Row[State]:
         """The row of `entity:key`; a new one when there is none yet."""
-        row_key = entity_key(entity, key).encode()
+        return self.at(entity, entity_key(entity, key).encode())
+
+    def at(self, entity: str, row_key: bytes) -> Row[State]:
+        """`get` for who has the row's key at hand."""
         row: Row[State] | None = self._live.get(row_key)
         if row is None:
             stored = self._read(row_key)
             if stored is None:
-                row = self._new[entity].model_copy()
+                row = self._new[entity]
             else:
                 row = self._read_json[entity](stored)
                 touched(row.state, frozenset())
@@ -66,7 +72,10 @@ class Rows:
 
     def put(self, entity: str, key: str, row: Row[State]) -> None:
         """Replace the row of `entity:key`."""
-        row_key = entity_key(entity, key).encode()
+        self.put_at(entity, entity_key(entity, key).encode(), row)
+
+    def put_at(self, entity: str, row_key: bytes, row: Row[State]) -> None:
+        """`put` for who has the row's key at hand."""
         if row_key not in self._dirty:
             before: Row[State] | None = self._live.get(row_key)
             self._dirty[row_key] = (entity, None if before is None else before.next_due_ms())
@@ -88,13 +97,28 @@ class Rows:
         self._dirty.setdefault(row_key, (ENTITY, None))
         self._live[row_key] = row
 
-    def drain(self) -> list[ChangedRow]:
-        """The rows that changed since the last call, encoded; live rows beyond the limit are let go."""
+    def size_bytes(self, entity: str, row_key: bytes) -> int:
+        """How large the row would be if it were written now."""
+        return len(encoded(self.at(entity, row_key), self._to_json[entity]))
+
+    def start_over(self) -> None:
+        """Forget what changed since `settle`: the stored rows hold again."""
+        for row_key in self._dirty:
+            del self._live[row_key]
+        self._dirty.clear()
+
+    def changed(self) -> list[ChangedRow]:
+        """The rows that changed since `settle`, encoded."""
         changed = []
         for row_key, (entity, was_due_ms) in self._dirty.items():
             row: BaseModel = self._live[row_key]
             due_ms = row.next_due_ms() if isinstance(row, Row) else None
-            changed.append(ChangedRow(entity, row_key, self._to_json[entity](row), due_ms, was_due_ms))
+            value = encoded(row, self._to_json[entity])
+            changed.append(ChangedRow(entity, row_key, value, due_ms, was_due_ms))
+        return changed
+
+    def settle(self) -> None:
+        """What has changed is going to be stored; live rows beyond the limit are let go."""
         if len(self._live) > self._limit:
             # Oldest first: a dict keeps the order in which rows were first read. Rows that have just changed stay:
             # the database hears of them only after the commit, and gives the old ones until then.
@@ -102,7 +126,15 @@ class Rows:
             for row_key in unchanged[: len(self._live) - self._limit // 2]:
                 del self._live[row_key]
         self._dirty.clear()
-        return changed
+
+
+def encoded(row: BaseModel, to_json: Callable[..., bytes]) -> bytes:
+    """The JSON of a row; what it only carries along is JSON already and is put in as it is."""
+    if not isinstance(row, Row):
+        return to_json(row)
+    head = to_json(row, exclude=CARRIED)
+    tail = f',"changes":[{",".join(row.changes.texts)}],"seen":[{row.seen.text[1:]}]}}'
+    return head[:-1] + tail.encode()
 
 
 def row_codec(state: type[State]) -> TypeAdapter[Any]:

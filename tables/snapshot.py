@@ -15,7 +15,7 @@ from pathlib import Path
 
 import duckdb
 
-from schemas.record import Record
+from schemas.record import Placed
 from schemas.row import State
 from tables.snapshot_columns import Column, SnapshotError, Table
 from tables.snapshot_lines import key_of, text, write_lines
@@ -186,7 +186,7 @@ class Snapshot:
                 self._db.execute("DELETE FROM _offsets WHERE topic = ?", [topic])
 
     def apply(
-        self, records: Mapping[str, Sequence[Record]], offsets: Mapping[tuple[str, int], int], cut: Cut
+        self, records: Mapping[str, Sequence[Placed]], offsets: Mapping[tuple[str, int], int], cut: Cut
     ) -> None:
         """Take `records` (by topic, in the order of their partitions) and the offsets after them, in one step.
 
@@ -198,7 +198,7 @@ class Snapshot:
         """
         with writing(self.working):
             # 1. Outside the transaction: a record that does not fit must not break it.
-            unfit: list[tuple[Record, str]] = []
+            unfit: list[tuple[Placed, str]] = []
             gone: list[tuple[Table, list[str | None]]] = []
             for topic, batch in records.items():
                 table = self.tables[topic]
@@ -237,7 +237,7 @@ class Snapshot:
         for name in names:
             self._db.execute(f'INSERT INTO "{name}" SELECT * FROM temp."staged {name}"')
 
-    def _stage(self, table: Table, records: Sequence[Record]) -> list[tuple[Record, str]]:
+    def _stage(self, table: Table, records: Sequence[Placed]) -> list[tuple[Placed, str]]:
         """Load `records` into the staging table of `table`; returns those that do not fit, each with the reason.
 
         DuckDB takes all or none. When it refuses, each half is tried on its own, down to the record at fault.
@@ -345,7 +345,7 @@ def connect(working: Path) -> duckdb.DuckDBPyConnection:
     return db
 
 
-def unreadable(record: Record, why: str) -> tuple[str, int, int, str | None, str, bytes | None]:
+def unreadable(record: Placed, why: str) -> tuple[str, int, int, str | None, str, bytes | None]:
     """The row of `_unreadable` for one record."""
     key = None if record.key is None else text(record.key)
     value = None if record.value is None else record.value[:VALUE_BYTES]

@@ -14,14 +14,14 @@ from typing import Any
 from pydantic_core import to_json
 
 from schemas.quarantine import PREFIX, original_headers
-from schemas.record import Record
+from schemas.record import Placed
 from tables.snapshot_columns import Table
 from tables.snapshot_records import QUARANTINE, VALUE_BYTES
 
 BUFFER_BYTES = 1 << 20
 
 
-def write_lines(path: Path, table: Table, records: Iterable[Record]) -> int:
+def write_lines(path: Path, table: Table, records: Iterable[Placed]) -> int:
     """Write `records` of `table` to the file at `path`; returns the length of the longest line."""
     longest = 0
     with path.open("wb", buffering=BUFFER_BYTES) as file:
@@ -32,7 +32,7 @@ def write_lines(path: Path, table: Table, records: Iterable[Record]) -> int:
     return longest
 
 
-def line_of(table: Table, record: Record) -> bytes:
+def line_of(table: Table, record: Placed) -> bytes:
     """One record: its place, time, key and body, named as `snapshot_columns` says."""
     body = quarantine_body(record) if table is QUARANTINE else one_line(record.value)
     key = to_json(key_of(table, record))
@@ -46,7 +46,7 @@ def line_of(table: Table, record: Record) -> bytes:
     )
 
 
-def key_of(table: Table, record: Record) -> str | None:
+def key_of(table: Table, record: Placed) -> str | None:
     """The record's key as the table has it; bytes that are not UTF-8 are written as escapes."""
     return None if record.key is None else text(record.key).removeprefix(table.prefix)
 
@@ -63,7 +63,7 @@ def one_line(value: bytes | None) -> bytes:
     return value.replace(b"\n", b" ") if b"\n" in value else value
 
 
-def ingested(record: Record) -> bytes:
+def ingested(record: Placed) -> bytes:
     """The `ms_ingested` header, or null."""
     for name, value in record.headers:
         if name == "ms_ingested" and value.isdigit():
@@ -71,7 +71,7 @@ def ingested(record: Record) -> bytes:
     return b"null"
 
 
-def quarantine_body(record: Record) -> bytes:
+def quarantine_body(record: Placed) -> bytes:
     """A refused record as JSON: why, from where, its original headers, and its value in base64."""
     value = record.value
     added = {name.removeprefix(PREFIX): text(raw) for name, raw in record.headers if name.startswith(PREFIX)}
@@ -85,7 +85,7 @@ def quarantine_body(record: Record) -> bytes:
     )
 
 
-def headers_of(record: Record) -> dict[str, Any]:
+def headers_of(record: Placed) -> dict[str, Any]:
     """The original headers of a refused record; a name that occurs more than once has a list of values."""
     found: dict[str, Any] = {}
     for name, raw in original_headers(record.headers):

@@ -11,6 +11,10 @@ class Timers:
 
     def __init__(self, entries: Iterable[tuple[int, str, str]] = ()) -> None:
         """Start from stored `entries` of (due_ms, entity, key)."""
+        self.start_over(entries)
+
+    def start_over(self, entries: Iterable[tuple[int, str, str]]) -> None:
+        """Forget everything but stored `entries`."""
         self._heap = list(entries)
         heapify(self._heap)
 

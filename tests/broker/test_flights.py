@@ -27,6 +27,7 @@ from streams.memory import Memory, passed
 from streams.playback import Progress, play
 from streams.settings import KafkaSettings
 from tests.support.flights import expected, found, named
+from tests.support.rows import drain
 from tests.support.topics import Got, consumer, ends, read, wait_until
 from tests.support.verify import wait_idle
 from tests.support.workers import Worker, create, unique
@@ -144,7 +145,7 @@ def test_the_rows_are_those_of_a_run_in_memory(plain: Played) -> None:
             clock_ms = now_ms
             memory.send([passed_ms(clock_ms)])
         memory.send([Given("raw", 0, offset, record.time_ms, record.key, record.value, record.headers)])
-    rows = {row.key: row.value for row in memory.lane.rows.drain() if row.entity == "flight"}
+    rows = {row.key: row.value for row in drain(memory.lane.rows) if row.entity == "flight"}
     assert plain.flights == rows
 
 

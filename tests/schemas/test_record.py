@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from aiokafka import ConsumerRecord
 
-from schemas.record import NO_HEADERS, Given, Out, Record
+from schemas.record import NO_HEADERS, Given, Out, Placed
 
 
-def read(record: Record) -> tuple[object, ...]:
+def read(record: Placed) -> tuple[object, ...]:
     """All that a lane reads."""
     return (
         *(record.topic, record.partition, record.offset, record.timestamp),

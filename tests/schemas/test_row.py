@@ -11,13 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, ValidationError
 
+from schemas.carried import Change, History, Seen, Sighting
 from schemas.row import (
     Cause,
-    Change,
     FieldValue,
     OpenReview,
     Row,
-    Seen,
     Stamp,
     State,
     Timer,
@@ -111,8 +110,12 @@ ROWS = st.builds(
     as_of_ms=TIME,
     cause=st.builds(Cause, NAME, NAME, NAME, TIME),
     set_by=maps(st.builds(Stamp, TIME, NAME)),
-    changes=lists(st.builds(Change, st.integers(0, 9), TIME, NAME, maps(st.tuples(JSON, JSON)))),
-    seen=maps(st.builds(Seen, TIME, st.integers(0, 2**32 - 1))),
+    changes=lists(st.builds(Change, st.integers(0, 9), TIME, NAME, maps(st.tuples(JSON, JSON)))).map(
+        History.of
+    ),
+    seen=lists(st.builds(Sighting, TIME, st.integers(0, 2**32 - 1), NAME)).map(
+        lambda known: Seen.of(sorted(known))
+    ),
     seen_floor_ms=st.none() | TIME,
     windows=maps(lists(st.builds(WindowItem, TIME, NAME, JSON))),
     related=maps(maps(maps(lists(st.builds(FieldValue, TIME, NAME, JSON))))),

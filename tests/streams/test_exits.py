@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from textwrap import dedent
@@ -54,5 +55,41 @@ def test_other_threads_cannot_hold_it_up(daemon: bool) -> None:
     assert done.returncode == EXIT_DIED
 
 
+def test_it_ends_with_the_code_of_its_reason_even_if_nobody_listens_any_more() -> None:
+    done = run("""
+        import os
+        read, write = os.pipe()
+        os.dup2(write, 2)
+        os.close(read)
+        os.close(write)
+        die("a mistake", ValueError("x"), code=78)
+    """)
+    assert (done.returncode, done.stdout) == (EXIT_MISTAKE, "")
+
+
+def test_a_process_stops_when_its_standard_input_closes() -> None:
+    program = "from streams.exits import stop_with_stdin; stop_with_stdin()"
+    process = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE)
+    try:
+        assert process.stdin is not None
+        process.stdin.write(b"not the end")
+        process.stdin.flush()
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1)
+        process.stdin.close()
+        assert process.wait(20) == -signal.SIGTERM
+    finally:
+        process.kill()
+
+
 def test_the_codes_are_those_of_sysexits() -> None:
     assert (EXIT_DIED, EXIT_MISTAKE, EXIT_UNAVAILABLE) == (70, 78, 69)
+
+
+def test_what_was_put_right_is_told_and_the_process_goes_on() -> None:
+    done = run("""
+        from streams.exits import say
+        say("lane x: restored")
+    """)
+    assert (done.returncode, done.stdout) == (0, "atexit ran\n")
+    assert done.stderr == "midstream: lane x: restored\n"

@@ -8,29 +8,30 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
 from confluent_kafka import TopicPartition
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from schemas.lane import WALL
+from schemas.quarantine import read_quarantine
 from schemas.record import Given, Out, Record
 from schemas.times import to_ms
 from streams import kafka as door
 from streams import lanes as module
 from streams import topics
-from streams.lanes import Lane, LaneConfig, Lanes, wire_batches
-from streams.memory import happened
+from streams.lanes import Lane, LaneConfig, Lanes
+from streams.memory import happened, run
 from streams.metrics import Metrics
 from streams.plan import compile_plan
 from streams.settings import KafkaSettings
 from tables.store import Store
 from tests.support.bank import START, Books, Moved, bank, moves
+from tests.support.chunks import chunk
+from tests.support.pages import Written, pages
 from tests.support.shop import Paid, shop
 from tests.support.topics import Got, consumer, ends, publish, read
 from tests.support.workers import unique
@@ -57,7 +58,7 @@ def deaths(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The lines with which the process would have ended."""
     lines: list[str] = []
 
-    def die(reason: str, error: BaseException | None = None) -> NoReturn:
+    def die(reason: str, error: BaseException | None = None, code: int = 70) -> NoReturn:
         lines.append(reason)
         raise DiedError(reason)
 
@@ -141,7 +142,7 @@ async def test_a_batch_is_one_transaction_with_its_offset(kafka: KafkaSettings, 
     lane = Lane(config(kafka, name, tmp_path), topics.RAW, 0, Metrics())
     records = list(moves(300, duplicates=0))
     async with opened(lane):
-        await lane.submit(standing(records, f"{name}.raw"))
+        await lane.submit(chunk(standing(records, f"{name}.raw")))
         await done(lane)
         events = await now(kafka, f"{name}.events")
         assert Counter(got.key for got in events) == Counter(b"account:" + (r.key or b"") for r in records)
@@ -154,7 +155,7 @@ async def test_records_go_where_any_client_looks_for_their_keys(kafka: KafkaSett
     name = await made(kafka)
     lane = Lane(config(kafka, name, tmp_path), topics.RAW, 0, Metrics())
     async with opened(lane):
-        await lane.submit(standing(moves(200, duplicates=0), f"{name}.raw"))
+        await lane.submit(chunk(standing(moves(200, duplicates=0), f"{name}.raw")))
         await done(lane)
     ours = {got.key: got.partition for got in await now(kafka, f"{name}.events")}
     # librdkafka's murmur2, by the same keys on a topic of as many partitions.
@@ -171,12 +172,12 @@ async def test_rows_reach_the_database_with_the_offset_of_their_changelog(
     entity = Lane(config(kafka, name, tmp_path), topics.EVENTS, 1, Metrics())
     records = list(moves(400))
     async with opened(ingest):
-        await ingest.submit(standing(records, f"{name}.raw"))
+        await ingest.submit(chunk(standing(records, f"{name}.raw")))
         await done(ingest)
     events = [got for got in await now(kafka, f"{name}.events") if got.partition == 1]
     async with opened(entity):
         for begin in range(0, len(events), 70):
-            await entity.submit(standing(events, f"{name}.events", 1)[begin : begin + 70])
+            await entity.submit(chunk(standing(events, f"{name}.events", 1)[begin : begin + 70]))
         await done(entity)
     store = Store(tmp_path / "events-1")
     stored, rows = store.offsets(), dict(store.rows())
@@ -198,7 +199,7 @@ async def test_opening_again_goes_on_with_the_same_rows(kafka: KafkaSettings, tm
     ]
     for number, fact in enumerate(facts, start=1):
         async with opened(Lane(setting, topics.EVENTS, 0, Metrics())) as lane:
-            await lane.submit([fact])
+            await lane.submit(chunk([fact]))
             await done(lane)
             assert lane.rows is not None
             assert lane.rows.get("account", "a").state.model_dump() == {
@@ -233,7 +234,7 @@ async def test_nothing_is_visible_and_nothing_stored_before_the_commit(
         lane.producer.commit_transaction = held
         event = Moved(account="a", amount=10)
         fact = Given("x", 0, 7, 0, b"account:a", event.model_dump_json().encode(), headers_of(event, "e"))
-        await lane.submit([fact])
+        await lane.submit(chunk([fact]))
         await asyncio.wait_for(reached.wait(), 20)
         assert await now(kafka, f"{name}.actions") == []
         assert lane.store is not None
@@ -254,8 +255,9 @@ class Fixed:
     def __init__(self, outs: list[Out]) -> None:
         self.outs = outs
         self.tally: Counter[tuple[str, ...]] = Counter()
+        self.careful = False
 
-    def batch(self, batch: Sequence[Record]) -> list[Out]:
+    def step(self, record: Record) -> list[Out]:
         return self.outs
 
 
@@ -265,13 +267,46 @@ async def test_a_record_that_kafka_refuses_ends_the_process_without_a_commit(
     name = await made(kafka)
     lane = Lane(config(kafka, name, tmp_path), topics.RAW, 0, Metrics())
     await lane.open()
-    lane.stage = Fixed([Out(topics.EVENTS, b"a", b"fine"), Out(topics.EVENTS, b"b", os.urandom(25 << 20))])
-    await lane.submit(standing(moves(1), f"{name}.raw"))
+    lane.stage = Fixed(
+        [Out(topics.EVENTS, b"a", b"fine"), Out(topics.QUARANTINE, b"b", os.urandom(25 << 20))]
+    )
+    await lane.submit(chunk(standing(moves(1), f"{name}.raw")))
     await until_dead(deaths)
     assert deaths[0].startswith(f"lane {name}.raw.0: MessageSizeTooLargeError")
     assert await now(kafka, f"{name}.events") == []
     assert await asyncio.to_thread(committed, kafka, lane) < 0
     await lane.producer.stop()
+
+
+async def test_an_event_that_makes_too_large_a_row_is_refused_and_the_rest_of_its_batch_is_not(
+    kafka: KafkaSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("streams.topics.MAX_OUT_BYTES", "streams.topology.MAX_OUT_BYTES"):
+        monkeypatch.setattr(name, 4000)
+    name = await made(kafka, pages)
+    sizes = [10, 20, 5000, 30]
+    records = [
+        happened(Written(page="p1", text="t" * size), START, f"e{n}", key="p1")
+        for n, size in enumerate(sizes)
+    ]
+    memory = run(pages(name), [record for record, size in zip(records, sizes, strict=True) if size < 4000])
+    outs = run(pages(name), records).records[topics.EVENTS]
+    facts = [Given(f"{name}.events", 0, n, 0, o.key, o.value, o.headers) for n, o in enumerate(outs)]
+    async with opened(
+        Lane(config(kafka, name, tmp_path, pipeline=pages), topics.EVENTS, 0, Metrics())
+    ) as lane:
+        await lane.submit(chunk(facts[:2]))
+        await lane.submit(chunk(facts[2:]))
+        await done(lane)
+        assert lane.rows is not None
+        assert lane.rows.get("page", "p1") == memory.row("page", "p1")
+        assert lane.metrics.registry.get_sample_value("midstream_events_total", {"type": "page.written"}) == 3
+        assert await asyncio.to_thread(committed, kafka, lane) == 4
+    (refused,) = await now(kafka, f"{name}.quarantine")
+    assert refused.value == facts[2].value
+    assert read_quarantine(refused.headers)["reason"] == "row_too_large"
+    (*_, last) = await now(kafka, f"{name}.page.changelog")
+    assert json.loads(last.value or b"")["state"] == {"text": "t" * 30, "versions": 3}
 
 
 async def test_a_lane_that_was_fenced_ends_the_process_and_has_changed_nothing(
@@ -283,14 +318,14 @@ async def test_a_lane_that_was_fenced_ends_the_process_and_has_changed_nothing(
     event = Moved(account="a", amount=10)
     fact = Given("x", 0, 0, 0, b"account:a", event.model_dump_json().encode(), headers_of(event, "e"))
     async with opened(Lane(config(kafka, name, tmp_path / "new"), topics.EVENTS, 0, Metrics())) as new:
-        await old.submit([fact])
+        await old.submit(chunk([fact]))
         await until_dead(deaths)
         await old.producer.stop()
         assert deaths[0].startswith(f"lane {name}.events.0: ProducerFenced: ")
         assert await now(kafka, f"{name}.actions") == []
         assert old.store is not None
         assert list(old.store.rows()) == []
-        await new.submit([fact])
+        await new.submit(chunk([fact]))
         await done(new)
         assert len(await now(kafka, f"{name}.actions")) == 1
     old.store.close()
@@ -307,7 +342,7 @@ async def test_a_batch_that_never_ends_is_said_so(
         await asyncio.Event().wait()
 
     lane.producer.commit_transaction = never
-    await lane.submit(standing(moves(1), f"{name}.raw"))
+    await lane.submit(chunk(standing(moves(1), f"{name}.raw")))
     await until_dead(deaths)
     assert deaths == [f"lane {name}.raw.0: TimeoutError: a batch was not committed within 0.5 s"]
     await lane.producer.stop()
@@ -319,9 +354,9 @@ async def test_an_offset_that_comes_again_ends_the_process(
     name = await made(kafka)
     async with opened(Lane(config(kafka, name, tmp_path), topics.RAW, 0, Metrics())) as lane:
         batch = standing(moves(10, duplicates=0), f"{name}.raw")
-        await lane.submit(batch)
+        await lane.submit(chunk(batch))
         with pytest.raises(DiedError, match="offset 5 comes again, 10 was expected"):
-            await lane.submit(batch[5:])
+            await lane.submit(chunk(batch[5:]))
         await done(lane)
 
 
@@ -333,7 +368,7 @@ async def test_closing_waits_for_what_was_handed_over(kafka: KafkaSettings, tmp_
 
     async def hand_over() -> None:
         for begin in range(0, 900, 300):
-            await lane.submit(records[begin : begin + 300])
+            await lane.submit(chunk(records[begin : begin + 300]))
 
     # One batch is in work, one waits in the queue, one in `submit`.
     handing = asyncio.create_task(hand_over())
@@ -356,7 +391,7 @@ async def test_a_due_timer_is_told_once_and_fires_when_it_is_read_back(
     paid = Paid(order_id="o1", customer_id="c1", amount=300)
     fact = Given("x", 0, 0, 0, b"customer:c1", paid.model_dump_json().encode(), headers_of(paid, "e"))
     async with opened(Lane(setting, topics.EVENTS, 0, Metrics())) as lane:
-        await lane.submit([fact])
+        await lane.submit(chunk([fact]))
         await done(lane)
         assert lane.timers is not None
         due_ms = lane.timers.next_due_ms() or 0
@@ -371,7 +406,7 @@ async def test_a_due_timer_is_told_once_and_fires_when_it_is_read_back(
         await done(lane)
         (tick,) = await now(kafka, f"{name}.events")
         assert (tick.partition, json.loads(tick.value or b"")["rank"]) == (0, WALL)
-        await lane.submit([Given("x", 0, 1, 0, tick.key, tick.value, tick.headers)])
+        await lane.submit(chunk([Given("x", 0, 1, 0, tick.key, tick.value, tick.headers)]))
         await done(lane)
         decided = [json.loads(got.value or b"")["at_ms"] for got in await now(kafka, f"{name}.decisions")]
         assert decided == [to_ms(START)]
@@ -383,7 +418,7 @@ async def test_timers_survive_their_database(kafka: KafkaSettings, tmp_path: Pat
     fact = Given("x", 0, 0, 0, b"customer:c1", paid.model_dump_json().encode(), headers_of(paid, "e"))
     one = config(kafka, name, tmp_path / "one", playback=False, pipeline=shop)
     async with opened(Lane(one, topics.EVENTS, 0, Metrics())) as lane:
-        await lane.submit([fact])
+        await lane.submit(chunk([fact]))
         await done(lane)
         assert lane.timers is not None
         due_ms = lane.timers.next_due_ms()
@@ -407,19 +442,19 @@ async def test_lanes_take_polls_of_their_own_epoch_only(kafka: KafkaSettings, tm
     batch = standing(moves(10, duplicates=0), raw)
     await lanes.assign(held((raw, 0)))
     # 1. Before the seek: nothing is taken, whatever number it carries.
-    await lanes.submit(0, batch)
+    await lanes.submit(0, chunk(batch))
     # 2. After it: what was polled since.
     lanes.sought(1)
-    await lanes.submit(0, batch)
-    await lanes.submit(1, batch[:5])
+    await lanes.submit(0, chunk(batch))
+    await lanes.submit(1, chunk(batch[:5]))
     # 3. A new assignment: the old epoch is over, also before the next seek.
     await lanes.assign(held((raw, 0)))
-    await lanes.submit(1, batch[5:])
+    await lanes.submit(1, chunk(batch[5:]))
     lanes.sought(2)
-    await lanes.submit(1, batch[5:])
-    await lanes.submit(2, batch[5:9])
+    await lanes.submit(1, chunk(batch[5:]))
+    await lanes.submit(2, chunk(batch[5:9]))
     await lanes.revoke()
-    await lanes.submit(2, batch[9:])
+    await lanes.submit(2, chunk(batch[9:]))
     assert len(await now(kafka, f"{name}.events")) == 9
 
 
@@ -432,7 +467,7 @@ async def test_a_partition_that_was_taken_away_is_not_read(kafka: KafkaSettings,
     await lanes.assign(held((raw, 1)))
     assert set(lanes.open_lanes) == {(raw, 1)}
     lanes.sought(1)
-    await lanes.submit(1, standing(moves(10, duplicates=0), raw, 0))
+    await lanes.submit(1, chunk(standing(moves(10, duplicates=0), raw, 0)))
     await lanes.revoke()
     assert lanes.open_lanes == {}
     assert await now(kafka, f"{name}.events") == []
@@ -473,30 +508,7 @@ async def test_lanes_of_one_worker_come_and_go_with_their_databases(
         await lanes.assign(held(*places))
         lanes.sought(epoch)
         if epoch == 1:
-            await lanes.submit(1, standing(records, f"{name}.raw"))
+            await lanes.submit(1, chunk(standing(records, f"{name}.raw")))
         await lanes.revoke()
     assert time.monotonic() - started < 20
     assert len(await now(kafka, f"{name}.events")) == len(records)
-
-
-# Wire batches.
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.one_of(st.none(), st.binary(max_size=9)), st.integers(0, 3000)), min_size=1))
-def test_records_are_packed_in_order_and_none_is_left_out(sizes: list[tuple[bytes | None, int]]) -> None:
-    outs = [Out("events", key, bytes(size)) for key, size in sizes]
-
-    async def packed() -> list[int]:
-        producer = door.transactional_producer({"bootstrap_servers": "127.0.0.1:1"}, "x", 1000, 2000)
-        batches = list(wire_batches(producer, outs))
-        await producer.stop()
-        counts = [batch.record_count() for batch in batches]
-        sizes = [batch.size() for batch in batches]
-        # None is larger than it may be but for one record that is so by itself.
-        assert all(size <= 2000 or count == 1 for size, count in zip(sizes, counts, strict=True))
-        return counts
-
-    counts = asyncio.run(packed())
-    assert sum(counts) == len(outs)
-    assert all(counts)

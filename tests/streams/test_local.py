@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import signal
 import time
 from pathlib import Path
 
@@ -81,12 +80,16 @@ async def test_a_worker_that_dies_is_started_again_and_stops_when_told(
     try:
         await running(made)
         assert made.worker is not None
-        os.kill(made.worker.pid, signal.SIGKILL)
-        made.worker.wait()
+        assert made.worker.process is not None
+        made.worker.process.kill()
+        made.worker.process.wait()
         made.supervise()
         assert made.restarts == 1
+        assert made.said == [  # type: ignore[attr-defined]
+            "the worker was ended by SIGKILL; starting it again in 0.5 s"
+        ]
         await running(made)
-        pid = made.worker.pid
+        pid = made.worker.process.pid
     finally:
         made.stop()
     with pytest.raises(ProcessLookupError):
@@ -98,7 +101,7 @@ async def running(made: Local, seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while total(await made.samples(), "midstream_lane_state", state="running") < 2 * PARTITIONS:
         made.supervise()
-        assert time.monotonic() < deadline, made.last_words()
+        assert time.monotonic() < deadline, made.worker
         await asyncio.sleep(0.1)
 
 
@@ -110,8 +113,9 @@ def test_a_mistake_is_not_tried_again(kafka: KafkaSettings, tmp_path: Path) -> N
     made.start_worker()
     try:
         assert made.worker is not None
-        assert made.worker.wait(60) == EXIT_MISTAKE
-        with pytest.raises(LocalError, match="not a pipeline"):
+        assert made.worker.process is not None
+        assert made.worker.process.wait(60) == EXIT_MISTAKE
+        with pytest.raises(LocalError, match=r"the worker ended with code 78: midstream: .*not a pipeline"):
             made.supervise()
     finally:
         made.stop()

@@ -36,6 +36,7 @@ from streams.projector import Pass, follow, project, source
 from streams.settings import KafkaSettings
 from tables.snapshot import Cut, Snapshot
 from tables.snapshot_tables import tables
+from tests.support.rows import drain
 from tests.support.shop import Order, shop
 from tests.support.workers import create, unique
 
@@ -144,7 +145,7 @@ async def test_a_blizzard_is_in_the_file_as_the_oracle_says(kafka: KafkaSettings
     plan = replace(compile_plan(flights), name=unique("flights"))
     await door.create_topics(kafka.client_options(), plan.name, topics.topics(plan), PARTITIONS, 1)
     site = Site(kafka, plan, tmp_path)
-    rows = [Out(topics.changelog(row.entity), row.key, row.value) for row in memory.lane.rows.drain()]
+    rows = [Out(topics.changelog(row.entity), row.key, row.value) for row in drain(memory.lane.rows)]
     kept = [out for role in source(plan).topics for out in memory.records[role]] + rows
     await site.write(*kept[:2000], commit=False)
     for start in range(0, len(kept), 5000):

@@ -76,7 +76,7 @@ def raw(key: bytes | None, value: bytes | None) -> Given:
 @pytest.mark.parametrize("value", [b"\x00\xff", b"", None])
 def test_a_refused_record_keeps_its_bytes_and_headers(key: bytes | None, value: bytes | None) -> None:
     record = raw(key, value)
-    out = records.refused(record, "shop.raw", Refusal(Reason.WRONG_TYPE, "a.b", "not a number"))
+    out = records.refused(record, "shop.raw", 3, Refusal(Reason.WRONG_TYPE, "a.b", "not a number"))
     assert (out.topic, out.key, out.value) == (topics.QUARANTINE, key, value)
     assert original_headers(out.headers) == list(record.headers)
     why = read_quarantine(out.headers)
@@ -85,9 +85,9 @@ def test_a_refused_record_keeps_its_bytes_and_headers(key: bytes | None, value: 
 
 
 def test_a_record_that_is_refused_again_says_the_new_reason_alone() -> None:
-    first = records.refused(raw(b"k", b"v"), "shop.raw", Refusal(Reason.WRONG_TYPE))
+    first = records.refused(raw(b"k", b"v"), "shop.raw", 3, Refusal(Reason.WRONG_TYPE))
     again = Given("raw", 0, 99, 0, first.key, first.value, first.headers)
-    second = records.refused(again, "shop.raw", Refusal(Reason.UNKNOWN_TYPE))
+    second = records.refused(again, "shop.raw", 0, Refusal(Reason.UNKNOWN_TYPE))
     assert original_headers(second.headers) == list(raw(b"k", b"v").headers)
     assert read_quarantine(second.headers)["reason"] == "unknown_type"
 
@@ -95,7 +95,9 @@ def test_a_record_that_is_refused_again_says_the_new_reason_alone() -> None:
 def test_a_quarantine_id_says_where_the_record_stood() -> None:
     def id_of(offset: int, part: str = "") -> str:
         record = Given("raw", 0, offset, 0, b"k", b"v")
-        return read_quarantine(records.refused(record, "t", Refusal(Reason.WRONG_TYPE), part).headers)["id"]
+        return read_quarantine(records.refused(record, "t", 0, Refusal(Reason.WRONG_TYPE), part).headers)[
+            "id"
+        ]
 
     assert id_of(1) == id_of(1)
     assert len({id_of(1), id_of(2), id_of(1, "timer a"), id_of(1, "timer b")}) == 4
@@ -154,4 +156,20 @@ def test_bodies_are_json_that_anybody_reads() -> None:
         "origins": 3,
         "rank": 1,
         "final": False,
+    }
+
+
+def test_a_change_is_written_as_json_whatever_is_in_the_names() -> None:
+    odd = 'a"b\\c\n\u2028ü'
+    cause = CAUSE._replace(id=odd)
+    out = records.changed("order", odd, b"order:x", cause, 4, '{"total":[0,7]}', 2)
+    assert (out.topic, out.key, out.partition) == (topics.CHANGES, b"order:x", 2)
+    assert json.loads(out.value or b"") == {
+        "entity": "order",
+        "key": odd,
+        "version": 4,
+        "time_ms": CAUSE.time_ms,
+        "event_id": odd,
+        "event_type": "order.paid",
+        "fields": {"total": [0, 7]},
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -14,16 +15,19 @@ from aiokafka import AIOKafkaProducer
 
 from streams import kafka as door
 from streams import restore as module
+from streams.heads import ChangelogError, Heads
 from streams.metrics import Metrics
 from streams.restore import due_of, restore
 from streams.settings import KafkaSettings
 from streams.topics import Topic
-from tables.store import Store, StoreError
+from tables.store import Store
+from tests.support.loss import cut
 from tests.support.workers import unique
 
 pytestmark = pytest.mark.broker
 
 Clients = Mapping[str, Any]
+NOTHING = Heads()
 
 
 class Log:
@@ -49,11 +53,14 @@ class Log:
         await self.producer.flush()
         await (self.producer.commit_transaction() if commit else self.producer.abort_transaction())
 
-    async def restore(self, stuck_s: float = 30.0) -> dict[str, int]:
+    async def restore(self, heads: Heads = NOTHING, stuck_s: float = 30.0) -> dict[str, int]:
         """Restore partition 0, as a lane does when it opens."""
         store = Store(self.folder)
+        changelogs = {self.cats: "cat", self.dogs: "dog"}
         try:
-            return await restore(self.clients, store, [self.cats, self.dogs], 0, stuck_s, self.metrics)
+            return await restore(
+                self.clients, store, changelogs, 0, "pets.events.0", stuck_s, self.metrics, heads
+            )
         finally:
             store.close()
 
@@ -170,7 +177,7 @@ async def test_timers_come_back_with_their_rows(kafka: KafkaSettings, tmp_path: 
 async def test_large_changelogs_come_in_chunks(
     kafka: KafkaSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "RESTORE_RECORDS", 7)
+    monkeypatch.setattr(module, "SLICE_RECORDS", 7)
     async with changelogs(kafka, tmp_path) as log:
         await log.write(log.cats, *((b"cat:%d" % (n % 40), b"%d" % n, None) for n in range(200)))
         await log.restore()
@@ -185,20 +192,84 @@ async def test_a_database_ahead_of_its_changelog_belongs_to_another(
         store = Store(log.folder)
         store.write([], {log.cats: 7})
         store.close()
-        with pytest.raises(StoreError, match=f"holds {log.cats} up to offset 7, but the topic ends at 0"):
+        with pytest.raises(ChangelogError, match="ends at offset 0, but the local database holds it up to 7"):
             await log.restore()
 
 
-async def test_a_restore_that_is_cut_off_goes_on_where_it_was(kafka: KafkaSettings, tmp_path: Path) -> None:
+async def test_a_restore_that_is_cut_off_goes_on_where_it_was(
+    kafka: KafkaSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = Store.restore
+
+    def cut_off(store: Store, rows: Any, offsets: Any) -> None:
+        written(store, rows, offsets)
+        if offsets[log.cats] > 3000:
+            raise ZeroDivisionError
+
     async with changelogs(kafka, tmp_path) as log:
         await log.write(log.cats, *((b"cat:%d" % n, b"1", None) for n in range(5000)))
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.05):
-                await log.restore()
+        monkeypatch.setattr(Store, "restore", cut_off)
+        with pytest.raises(ZeroDivisionError):
+            await log.restore()
+        monkeypatch.undo()
+        assert 3000 < len(log.rows()) < 5000
         await log.restore()
         assert len(log.rows()) == 5000
+        # What had been written was not read once more.
+        assert log.count < 2000
 
 
 def test_a_due_time_is_read_from_the_header() -> None:
     assert due_of([("x", b"1"), ("ms_due", b"1234")]) == 1234
     assert due_of([]) is None
+
+
+# What the lane's offset says of its changelogs.
+
+
+async def test_a_changelog_that_ends_before_the_last_commit_has_lost_rows(
+    kafka: KafkaSettings, tmp_path: Path
+) -> None:
+    async with changelogs(kafka, tmp_path) as log:
+        await log.write(log.cats, (b"cat:a", b"1", None))
+        assert await log.restore(Heads({"cat": 2, "dog": 0})) == {log.cats: 2, log.dogs: 0}
+        with pytest.raises(
+            ChangelogError, match="ends at offset 2, but the lane's last transaction wrote up to 3"
+        ):
+            await log.restore(Heads({"cat": 3}))
+        with pytest.raises(ChangelogError, match=r"dog\.changelog partition 0 ends at offset 0"):
+            await log.restore(Heads({"dog": 1}))
+
+
+async def test_a_changelog_without_its_head_is_enough_for_a_database_that_has_it(
+    kafka: KafkaSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with changelogs(kafka, tmp_path) as log:
+        await log.write(log.cats, *((b"cat:%d" % n, b"1", None) for n in range(20)))
+        await log.restore()
+        await asyncio.to_thread(cut, kafka, log.cats, 0, 10)
+        await log.write(log.cats, (b"cat:0", b"2", None))
+        await log.restore()
+        assert len(log.rows()) == 20
+        told = capsys.readouterr().err
+        assert (
+            f"{log.cats} partition 0 has lost its records before offset 10. {log.folder} has their rows"
+            in told
+        )
+        shutil.rmtree(log.folder)
+        with pytest.raises(ChangelogError, match="begins at offset 10, but is needed from 0 on"):
+            await log.restore()
+        # Unless somebody has accepted it.
+        await log.restore(Heads(since={"cat": 10}))
+        assert len(log.rows()) == 11
+
+
+async def test_progress_is_shown_in_offsets(kafka: KafkaSettings, tmp_path: Path) -> None:
+    seen: list[tuple[str, int, int]] = []
+    async with changelogs(kafka, tmp_path) as log:
+        log.metrics.restoring = lambda lane, done, total, seconds: seen.append((lane, done, total))  # type: ignore[method-assign]
+        await log.write(log.cats, *((b"cat:%d" % n, b"1", None) for n in range(20)))
+        await log.restore()
+    # Twenty records and the mark of their transaction.
+    assert seen[-1] == ("pets.events.0", 21, 21)
+    assert [done for _, done, _ in seen] == sorted(done for _, done, _ in seen)

@@ -36,9 +36,16 @@ from streams.plan import compile_plan
 from streams.topology import EntityLane, Ingest, door_of
 from tables.entity import Rows
 from tables.timers import Timers
+from tests.support.pages import Page, Written, pages
+from tests.support.rows import drain
 from tests.support.shop import Cancelled, Customer, Order, Paid, Placed, shop
 
 NOON = datetime(2024, 5, 1, 12, 0, tzinfo=UTC)
+
+
+def batch(lane: EntityLane, records: Sequence[Given]) -> list[Out]:
+    """What a lane makes of `records`."""
+    return [out for record in records for out in lane.step(record)]
 
 
 def at(minutes: float) -> datetime:
@@ -359,7 +366,10 @@ FOREIGN: dict[str, Given] = {
         [("ce_id", None), *envelope("order.placed", b"{}")[2:]],  # type: ignore[list-item] # Kafka has them
     ),
     "a time that is none": Given(
-        topics.EVENTS, 0, 0, 0, b"order:o1", b"{}", [*envelope("order.placed", b""), ("ce_time", b"noon")]
+        topics.EVENTS, 0, 0, 0, b"order:o1", b"{}", [*envelope("order.placed", b""), ("ms_time", b"noon")]
+    ),
+    "a time beyond all times": Given(
+        topics.EVENTS, 0, 0, 0, b"order:o1", b"{}", [*envelope("order.placed", b""), ("ms_time", b"9" * 30)]
     ),
 }
 
@@ -402,9 +412,9 @@ def kinds(outs: Iterable[Out]) -> Counter[str]:
 
 def test_time_is_the_least_that_any_origin_has_reached() -> None:
     two = lane(2)
-    assert two.batch([tick(60, "raw/0", 2, 1)]) == []
+    assert batch(two, [tick(60, "raw/0", 2, 1)]) == []
     # The second origin says twenty past: that is how far the lane is, and it tells both partitions of rank two.
-    onward = two.batch([tick(20, "raw/1", 2, 1)])
+    onward = batch(two, [tick(20, "raw/1", 2, 1)])
     assert [out.partition for out in onward] == [0, 1]
     assert {Clock.model_validate_json(out.value or b"").at_ms for out in onward} == {to_ms(at(20))}
     assert {Clock.model_validate_json(out.value or b"").rank for out in onward} == {2}
@@ -412,38 +422,38 @@ def test_time_is_the_least_that_any_origin_has_reached() -> None:
 
 def test_a_customer_waits_for_the_clock_behind_the_orders() -> None:
     one = lane()
-    one.batch([fact(paid(amount=300), 1, "e1", "customer:c1")])
-    assert kinds(one.batch([tick(30, "raw/0", 1, 1)])) == {topics.EVENTS: 1}
-    assert kinds(one.batch([tick(30, "events/0", 1, 2)]))[topics.DECISIONS] == 1
+    batch(one, [fact(paid(amount=300), 1, "e1", "customer:c1")])
+    assert kinds(batch(one, [tick(30, "raw/0", 1, 1)])) == {topics.EVENTS: 1}
+    assert kinds(batch(one, [tick(30, "events/0", 1, 2)]))[topics.DECISIONS] == 1
 
 
 def test_the_wall_clock_holds_for_everybody_and_is_not_sent_on() -> None:
     one = lane(playback=False)
-    one.batch([fact(paid(amount=300), 1, "e1", "customer:c1")])
-    outs = one.batch([tick(30, "wall/0", 1, WALL)])
+    batch(one, [fact(paid(amount=300), 1, "e1", "customer:c1")])
+    outs = batch(one, [tick(30, "wall/0", 1, WALL)])
     assert kinds(outs)[topics.DECISIONS] == 1
     assert topics.EVENTS not in kinds(outs)
 
 
 def test_the_last_word_of_every_origin_goes_on_to_the_next_rank() -> None:
     two = lane(2)
-    two.batch([tick(20, "raw/0", 2, 1), tick(20, "raw/1", 2, 1)])
-    assert two.batch([tick(20, "raw/0", 2, 1, final=True)]) == []
-    onward = two.batch([tick(20, "raw/1", 2, 1, final=True)])
+    batch(two, [tick(20, "raw/0", 2, 1), tick(20, "raw/1", 2, 1)])
+    assert batch(two, [tick(20, "raw/0", 2, 1, final=True)]) == []
+    onward = batch(two, [tick(20, "raw/1", 2, 1, final=True)])
     assert all(Clock.model_validate_json(out.value or b"").final for out in onward)
     assert len(onward) == 2
 
 
 def test_ingest_sends_a_clock_to_every_partition_behind_it() -> None:
     plan = compile_plan(shop())
-    ingest = Ingest(plan, door_of(plan, playback=True), 3)
+    ingest = Ingest(plan, door_of(plan, playback=True), 0, 3)
     outs = ingest.step(passed(NOON))
     assert [(out.topic, out.partition) for out in outs] == [(topics.EVENTS, n) for n in range(3)]
 
 
 def test_without_playback_a_clock_on_raw_is_a_stranger() -> None:
     plan = compile_plan(shop())
-    (out,) = Ingest(plan, door_of(plan, playback=False), 3).step(passed(NOON))
+    (out,) = Ingest(plan, door_of(plan, playback=False), 0, 3).step(passed(NOON))
     assert out.topic == topics.QUARANTINE
 
 
@@ -509,8 +519,8 @@ def replay(events: Sequence[Given], cuts: Sequence[int], live: int) -> tuple[lis
     outs: list[Out] = []
     edges = [0, *sorted(cuts), len(events)]
     for begin, end in pairwise(edges):
-        outs += one.batch(events[begin:end])
-        stored.update({row.key: row.value for row in one.rows.drain()})
+        outs += batch(one, events[begin:end])
+        stored.update({row.key: row.value for row in drain(one.rows)})
     return outs, stored
 
 
@@ -559,3 +569,39 @@ def test_another_version_of_a_pipeline_decides_under_other_keys() -> None:
 
 def test_an_answer_is_an_event_like_the_others() -> None:
     assert sum(dict(event.headers)["ce_type"] == ANSWERED.encode() for event in EVENTS) >= 2
+
+
+# What Kafka would not take.
+
+
+def page(text: int = 10, summary: int = 1) -> Written:
+    return Written(page="p1", text="t" * text, summary_chars=summary)
+
+
+@pytest.mark.parametrize(
+    ("large", "reason"),
+    [(page(text=5000), "row_too_large"), (page(summary=5000), "output_too_large")],
+    ids=["row", "decision"],
+)
+@pytest.mark.parametrize("settle_s", [0, 60])
+def test_what_would_be_too_large_is_refused_and_leaves_no_trace(
+    large: Written, reason: str, settle_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streams.topology.MAX_OUT_BYTES", 4000)
+    told = [say(page(), 0, "e1"), say(large, 1, "e2"), say(page(), 2, "e3"), passed(at(60))]
+    memory = Memory(pages("pages", settle_s=settle_s))
+    memory.lane.careful = True
+    memory.send(told)
+    assert [entry["reason"] for entry in memory.quarantine] == [reason]
+    assert len(memory.actions) == len(memory.decisions) == 2
+    chain = memory.audit
+    assert [record.sequence for record in chain] == list(range(len(chain)))
+    # A settled look comes later: the fact itself was small enough, and stays.
+    expected = 3 if reason == "output_too_large" and settle_s else 2
+    assert memory.row("page", "p1").state == Page(text="t" * 10, versions=expected)
+    assert not memory.row("page", "p1").timers
+
+
+def test_without_care_sizes_are_the_wires_business() -> None:
+    memory = run(pages("pages"), [say(page(text=5000), 0, "e1")])
+    assert memory.quarantine == []

@@ -235,8 +235,8 @@ ENDS = {
             await asyncio.sleep(3600)
         transport.BatchConsumer._getmany = poll
         watch = worker.watch
-        async def watching(app, lanes, metrics, stuck_s):
-            await watch(app, lanes, metrics, 1.5)
+        async def watching(app, lanes, metrics, outage, stuck_s):
+            await watch(app, lanes, metrics, outage, 1.5)
         worker.watch = watching
         """,
         "{name}: nothing was read for 1.5 s although ",

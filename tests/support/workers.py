@@ -34,10 +34,10 @@ def unique(name: str) -> str:
     return f"{name}-{uuid.uuid4().hex[:8]}"
 
 
-async def create(kafka: KafkaSettings, pipeline: Pipeline, partitions: int = 3) -> Plan:
+async def create(kafka: KafkaSettings, pipeline: Pipeline, partitions: int = 3, replication: int = 1) -> Plan:
     """Make the pipeline's topics; returns its plan."""
     plan = compile_plan(pipeline)
-    await door.create_topics(kafka.client_options(), plan.name, topics.topics(plan), partitions, 1)
+    await door.create_topics(kafka.client_options(), plan.name, topics.topics(plan), partitions, replication)
     return plan
 
 
@@ -56,6 +56,9 @@ class Worker:
         session_s: float | None = None,
         pause_s: float = 0.0,
         patch: str = "",
+        attached: bool = False,
+        stuck_s: float | None = None,
+        file_limit_bytes: int | None = None,
     ) -> None:
         """Describe the worker; `start` starts it.
 
@@ -69,9 +72,13 @@ class Worker:
             session_s: after how long without a heartbeat it is given up, when not the usual time.
             pause_s: how long it pauses after an assignment, between the seek and the first poll.
             patch: Python that the process runs first, to break something.
+            attached: it ends with the process that started it, however that ends.
+            stuck_s: after how long a lane is given up as stuck, when not the usual time.
+            file_limit_bytes: how large a file may grow that it writes: its disk is full then.
         """
         self.home = home
         self.metrics_port = metrics_port
+        self.attached = attached
         self._arguments = json.dumps(
             {
                 "bootstrap": kafka.bootstrap,
@@ -83,6 +90,9 @@ class Worker:
                 "session_s": session_s,
                 "pause_s": pause_s,
                 "patch": patch,
+                "attached": attached,
+                "stuck_s": stuck_s,
+                "file_limit_bytes": file_limit_bytes,
             }
         )
         home.mkdir(parents=True, exist_ok=True)
@@ -91,12 +101,14 @@ class Worker:
 
     def start(self) -> "Worker":
         """Start the process; it need not be ready when this returns."""
+        self.let_go()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tests.support.worker_process", self._arguments],
                 cwd=ROOT,
                 env=os.environ | {"PYTHONPATH": str(ROOT)},
-                stdin=subprocess.DEVNULL,
+                # Nobody writes to it: it closes when this process is gone.
+                stdin=subprocess.PIPE if self.attached else subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
             )
@@ -107,6 +119,11 @@ class Worker:
         """The process."""
         assert self.process is not None, "the worker was not started"
         return self.process
+
+    def let_go(self) -> None:
+        """Close our end of the pipe to a process that is attached."""
+        if self.process is not None and self.process.stdin is not None:
+            self.process.stdin.close()
 
     def text(self) -> str:
         """All that it wrote."""
@@ -165,6 +182,7 @@ class Worker:
             self.process.send_signal(signal.SIGCONT)
             self.process.kill()
             self.process.wait(10)
+        self.let_go()
 
 
 def sleep_while(workers: Sequence[Worker], seconds: float) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from schemas.lane import LaneRow
 from schemas.row import Row, State, Timer
 from tables.entity import ChangedRow, Rows
+from tests.support.rows import drain
 
 
 class Flight(State):
@@ -87,7 +88,7 @@ def test_any_key_has_a_row_of_its_own(key: str) -> None:
     rows, stored = Rows(STATES, Stored().get), Stored()
     counted(rows, key)
     counted(rows, "other")
-    stored.write(rows.drain())
+    stored.write(drain(rows))
     again = Rows(STATES, stored.get)
     assert (count(again.get("flight", key)), count(again.get("flight", key + "x"))) == (1, 0)
 
@@ -106,22 +107,22 @@ def test_a_row_that_changed_is_written_once_and_as_it_is_in_the_end() -> None:
     for key in ("UA1", "UA2", "UA1"):
         counted(rows, key)
     rows.get("flight", "UA3")
-    changed = rows.drain()
+    changed = drain(rows)
     assert [(row.entity, row.key, json.loads(row.value)["state"]) for row in changed] == [
         ("flight", b"flight:UA1", {"count": 2}),
         ("flight", b"flight:UA2", {"count": 1}),
     ]
-    assert rows.drain() == []
+    assert drain(rows) == []
 
 
 def test_a_written_row_is_read_again_byte_by_byte() -> None:
     stored, rows = Stored(), Rows(STATES, Stored().get)
     counted(rows, "UA1")
-    (first,) = rows.drain()
+    (first,) = drain(rows)
     stored.write([first])
     again = Rows(STATES, stored.get)
     again.put("flight", "UA1", again.get("flight", "UA1"))
-    assert again.drain() == [first]
+    assert drain(again) == [first]
 
 
 def test_a_batch_tells_when_a_row_is_due_and_was_due_before_it() -> None:
@@ -131,15 +132,15 @@ def test_a_batch_tells_when_a_row_is_due_and_was_due_before_it() -> None:
         # Twice: only the first put of a batch knows what the database holds.
         for between in (due(1), timers):
             rows.put("flight", "UA1", rows.get("flight", "UA1").with_(timers=between))
-        (row,) = rows.drain()
+        (row,) = drain(rows)
         stored.write([row])
         seen.append((row.was_due_ms, row.due_ms))
     assert seen == [(None, 5), (5, 7), (7, None), (None, None)]
     rows.put("flight", "UA1", rows.get("flight", "UA1").with_(timers=due(3)))
-    stored.write(rows.drain())
+    stored.write(drain(rows))
     again = Rows(STATES, stored.get)
     again.put("flight", "UA1", again.get("flight", "UA1").with_(timers=due(4)))
-    assert [(row.was_due_ms, row.due_ms) for row in again.drain()] == [(3, 4)]
+    assert [(row.was_due_ms, row.due_ms) for row in drain(again)] == [(3, 4)]
 
 
 def test_the_lanes_own_row_goes_with_its_batch() -> None:
@@ -147,7 +148,7 @@ def test_the_lanes_own_row_goes_with_its_batch() -> None:
     assert rows.lane("3") == LaneRow()
     rows.put_lane("3", LaneRow(audit_sequence=4, audit_hash="00"))
     counted(rows, "3")
-    changed = rows.drain()
+    changed = drain(rows)
     assert [(row.entity, row.key, row.due_ms, row.was_due_ms) for row in changed] == [
         ("lane", b"lane:3", None, None),
         ("flight", b"flight:3", None, None),
@@ -175,7 +176,7 @@ def test_what_a_batch_changed_is_still_there_before_it_is_stored() -> None:
     rows.put_lane("0", LaneRow(audit_sequence=1))
     for key in "abc":
         counted(rows, key)
-    changed = rows.drain()
+    changed = drain(rows)
     assert rows.lane("0").audit_sequence == 1
     assert [count(rows.get("flight", key)) for key in "abc"] == [1, 1, 1]
     stored.write(changed)
@@ -186,9 +187,9 @@ def test_rows_that_nobody_asks_for_are_let_go() -> None:
     rows = Rows(STATES, stored.get, live=2)
     for key in "abc":
         counted(rows, key)
-        stored.write(rows.drain())
+        stored.write(drain(rows))
     counted(rows, "d")
-    stored.write(rows.drain())
+    stored.write(drain(rows))
     stored.reads.clear()
     assert count(rows.get("flight", "d")) == 1
     assert stored.reads == []
@@ -212,7 +213,7 @@ def test_keeping_few_rows_live_gives_the_same_rows(batches: list[list[tuple[str,
         for key, what in batch:
             for rows in (many, few):
                 STEPS[what](rows, key)
-        written = [rows.drain() for rows in (many, few)]
+        written = [drain(rows) for rows in (many, few)]
         assert written[0] == written[1]
         for key, _ in batch:
             assert few.get("flight", key) == many.get("flight", key)

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from pydantic_core import to_json
 
 from schemas.quarantine import Origin, Reason, Refusal, quarantine_headers
-from schemas.record import Given, Record
+from schemas.record import Given, Placed
 from schemas.row import Cause, OpenReview, Row, State, WindowItem
 from schemas.units import UtcTime
 from tables.snapshot import Cut, Snapshot, Source
@@ -65,8 +65,8 @@ def flight(version: int = 1, **fields: Any) -> Row[Flight]:
     return Row[Flight](state=Flight(**fields), version=version)
 
 
-def apply(snapshot: Snapshot, *records: Record, offsets: dict[tuple[str, int], int] | None = None) -> None:
-    by_topic: dict[str, list[Record]] = {}
+def apply(snapshot: Snapshot, *records: Placed, offsets: dict[tuple[str, int], int] | None = None) -> None:
+    by_topic: dict[str, list[Placed]] = {}
     for record in records:
         by_topic.setdefault(record.topic, []).append(record)
     snapshot.apply(by_topic, offsets or {}, CUT)
@@ -640,7 +640,7 @@ def publish_under_interrupts(snapshot: Snapshot, out: Path) -> int:
 
 
 def test_many_records_take_seconds(snapshot: Snapshot) -> None:
-    records: Sequence[Record] = [decision(f"d{i}", i) for i in range(20_000)]
+    records: Sequence[Placed] = [decision(f"d{i}", i) for i in range(20_000)]
     began = time.monotonic()
     apply(snapshot, *records)
     # 0.3 s here; one statement per record would take 5 s and more.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tables.entity import ChangedRow
-from tables.store import Store, StoreError
+from tables.store import DamagedError, FullError, Store, StoreError, set_aside, trouble
 
 ROOT = Path(__file__).parents[2]
 
@@ -163,14 +164,14 @@ def test_a_damaged_file_is_told_when_it_is_opened(folder: Path, name: str) -> No
     filled(folder)
     for file in folder.glob(name):
         file.write_bytes(bytes(byte ^ 0xFF for byte in file.read_bytes()))
-    with pytest.raises(StoreError, match=r"if the folder is damaged, delete it: the lane restores it"):
+    with pytest.raises(DamagedError, match=r"It is damaged; the lane restores it from its changelog"):
         Store(folder)
 
 
 def test_a_missing_file_is_told_when_it_is_opened(folder: Path) -> None:
     filled(folder)
     next(folder.glob("*.sst")).unlink()
-    with pytest.raises(StoreError, match="No such file"):
+    with pytest.raises(DamagedError, match="No such file"):
         Store(folder)
 
 
@@ -183,15 +184,143 @@ def test_a_damaged_block_is_told_when_it_is_read(folder: Path) -> None:
         body[third : third + 200] = bytes(byte ^ 0xFF for byte in body[third : third + 200])
         file.write_bytes(body)
     store = Store(folder)
-    told = r"cannot read the lane's database .*: Corruption: .* If it is damaged, delete the folder"
-    with pytest.raises(StoreError, match=told):
+    told = r"cannot read the lane's database .*: Corruption: .* It is damaged; the lane restores it"
+    with pytest.raises(DamagedError, match=told):
         list(store.rows())
-    with pytest.raises(StoreError, match=told):
+    with pytest.raises(DamagedError, match=told):
         list(map(store.get, (b"flight:UA%04d" % n for n in range(2000))))
     store.close()
 
 
+def test_a_damaged_database_is_set_aside_in_place_of_the_one_before(folder: Path) -> None:
+    aside = folder.with_name("damaged-events-0")
+    for number in (1, 2):
+        store = Store(folder)
+        store.write([changed("UA1", b"%d" % number)], {})
+        store.close()
+        assert set_aside(folder) == aside
+        assert not folder.exists()
+    store = Store(aside)
+    assert store.get(b"flight:UA1") == b"2"
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("IO error: No space left on device: While appending to file: /db/000004.log", FullError),
+        ("IO error: File too large: While appending to file: /db/000004.log", FullError),
+        ("IO error: While lock file: /db/LOCK: Resource temporarily unavailable", StoreError),
+        ("IO error: lock hold by current process: /db/LOCK: No locks available", StoreError),
+        ("IO error: While open a file: /db/CURRENT: Permission denied", StoreError),
+        ("IO error: While open: /db/000004.sst: Too many open files", StoreError),
+        ("Corruption: block checksum mismatch", DamagedError),
+        ("IO error: No such file or directory: While open: /db/000007.sst", DamagedError),
+    ],
+)
+def test_only_what_is_damaged_is_called_so(folder: Path, said: str, kind: type[StoreError]) -> None:
+    """A database that is called damaged is moved away: that must not happen to one that another worker has."""
+    assert type(trouble("open", folder, Exception(said))) is kind
+
+
+def test_a_full_disk_is_told_with_the_folder_the_room_and_what_to_do(folder: Path) -> None:
+    code = f"""
+import resource
+from pathlib import Path
+from tables.entity import ChangedRow
+from tables.store import FullError, Store
+store = Store(Path({str(folder)!r}))
+store.write([ChangedRow("e", b"e:1", b"small", None, None)], {{"c": 1}})
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    store.write([ChangedRow("e", b"e:2", b"x" * 200_000, None, None)], {{"c": 2}})
+except FullError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert f"cannot write the lane's database {folder}: IO error: " in done.stdout
+    assert re.search(r"The disk has [\d,]+ MB free. Make room", done.stdout)
+    store = Store(folder)
+    assert contents(store) == ({b"e:1": b"small"}, [], {"c": 1})
+    store.close()
+
+
+def test_a_database_knows_of_which_life_it_is(folder: Path) -> None:
+    store = Store(folder)
+    assert store.life() == ""
+    store.begin_life("8f3a")
+    store.write([changed("UA1")], {"c": 1})
+    store.close()
+    again = Store(folder)
+    assert again.life() == "8f3a"
+    assert contents(again) == ({b"flight:UA1": b"row"}, [], {"c": 1})
+    again.close()
+
+
 # kill -9.
+
+RESTORER = """
+import sys
+from pathlib import Path
+from tables import store as module
+
+module.WRITE_BUFFER_BYTES = 1 << 16
+store = module.Store(Path(sys.argv[1]))
+number = store.offsets().get("c", 0)
+while True:
+    number += 1
+    text = b"%d" % number
+    store.restore({b"e:%d" % key: (text * 50, None) for key in range(20)}, {"c": number, "d": number})
+    print(number, flush=True)
+"""
+
+
+def test_a_restore_that_is_killed_leaves_some_whole_prefix_without_a_log(folder: Path) -> None:
+    """Tables are written whole and in order: offsets that are on disk say what is."""
+    reached = []
+    for _ in range(4):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", RESTORER, str(folder)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        )
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        time.sleep(0.4)
+        writer.kill()
+        reported = max(map(int, writer.stdout.read().split("\n")[:-1]))
+        writer.wait(timeout=30)
+        writer.stdout.close()
+        store = Store(folder)
+        offsets = store.offsets()
+        number = offsets.get("c", 0)
+        assert number <= reported + 1
+        assert offsets == ({"c": number, "d": number} if number else {})
+        rows = {b"e:%d" % key: b"%d" % number * 50 for key in range(20)} if number else {}
+        assert dict(store.rows()) == rows
+        store.close()
+        reached.append(number)
+    # It is of use only if something was on disk before the end.
+    assert reached[-1] > 0
+
+
+def test_what_a_restore_wrote_is_on_disk_when_it_says_so(folder: Path) -> None:
+    code = f"""
+import os
+from pathlib import Path
+from tables.entity import ChangedRow
+from tables.store import Store
+store = Store(Path({str(folder)!r}))
+store.restore({{b"e:1": (b"one", 5)}}, {{"c": 1}})
+store.restored()
+store.write([ChangedRow("e", b"e:2", b"two", None, None)], {{"c": 2}})
+os._exit(0)
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60, check=True)
+    store = Store(folder)
+    assert contents(store) == ({b"e:1": b"one", b"e:2": b"two"}, [(5, "e", "1")], {"c": 2})
+    store.close()
+
 
 WRITER = """
 import sys

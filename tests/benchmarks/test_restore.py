@@ -1,0 +1,35 @@
+"""benchmarks/restore.py: small runs on a real broker; what it counts is what there is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.restore import ROW_BYTES, faust, kills, ours, row
+from streams.settings import KafkaSettings
+
+pytestmark = [pytest.mark.broker, pytest.mark.slow]
+
+
+def test_rows_are_of_their_size() -> None:
+    assert {len(row(number)) for number in (0, 7, 999_999)} == {ROW_BYTES}
+
+
+def test_every_row_is_restored(kafka: KafkaSettings, tmp_path: Path) -> None:
+    (run,) = ours(kafka, 5000, 1, tmp_path)
+    assert run["records"] == 5000
+    assert run["seconds"] > 0
+
+
+def test_stock_faust_recovers_its_table(kafka: KafkaSettings, tmp_path: Path) -> None:
+    run = faust(kafka, 3000, tmp_path)
+    # All but the first batch, with which its clock begins.
+    assert run["records"] == 2000
+    assert run["seconds"] > 0
+
+
+@pytest.mark.chaos
+def test_a_killed_worker_is_back(kafka: KafkaSettings, tmp_path: Path) -> None:
+    (seconds,) = kills(kafka, True, 1, tmp_path / "static")
+    assert 0 < seconds < 30
