@@ -159,14 +159,26 @@ def offset_to_commit(
     topic: str, partition: int, offset: int, metadata: str
 ) -> tuple[TopicPartition, OffsetAndMetadata]:
     """One entry of what a transaction commits for its group."""
-    return TopicPartition(topic, partition), OffsetAndMetadata(offset, metadata)
+    return TopicPartition(topic, partition), noted(offset, metadata)
 
 
-async def committed_offsets(clients: Mapping[str, Any], group: str) -> dict[TopicPartition, Any]:
-    """Partition → the offset that `group` has committed for it, with its metadata."""
+def noted(offset: int, metadata: str) -> OffsetAndMetadata:
+    """An offset with what is said beside it."""
+    # confluent-kafka reads metadata up to the next zero byte, wherever that is; so there is one at the end.
+    return OffsetAndMetadata(offset, f"{metadata}\0" if metadata else "")
+
+
+async def committed_offsets(
+    clients: Mapping[str, Any], group: str
+) -> dict[TopicPartition, OffsetAndMetadata]:
+    """Partition → the offset that `group` has committed for it, with what is said beside it."""
     async with admin(clients) as client:
         found: dict[TopicPartition, Any] = await client.list_consumer_group_offsets(group)
-    return {tp: at for tp, at in found.items() if at.offset >= 0}
+    return {
+        tp: OffsetAndMetadata(at.offset, at.metadata.rstrip("\0"))
+        for tp, at in found.items()
+        if at.offset >= 0
+    }
 
 
 async def commit_offsets(
@@ -178,7 +190,7 @@ async def commit_offsets(
         aiokafka.errors.CommitFailedError: it has some.
     """
     consumer = AIOKafkaConsumer(**clients, group_id=group, enable_auto_commit=False)
-    offsets = {TopicPartition(*place): OffsetAndMetadata(*at) for place, at in places.items()}
+    offsets = {TopicPartition(*place): noted(*at) for place, at in places.items()}
     try:
         await consumer.start()
         consumer.assign(list(offsets))

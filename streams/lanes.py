@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from aiokafka import OffsetAndMetadata, TopicPartition
+from aiokafka import TopicPartition
 
 from schemas.event import Clock
 from schemas.lane import WALL
@@ -31,7 +31,7 @@ from streams import records, topics
 from streams.chunks import Chunk
 from streams.exits import EXIT_DIED, EXIT_MISTAKE, die
 from streams.heads import ChangelogError, Heads, moved
-from streams.kafka import fatal_error, transactional_producer
+from streams.kafka import fatal_error, noted, transactional_producer
 from streams.metrics import Metrics
 from streams.opening import Opening, look_at_source
 from streams.partitions import mark
@@ -207,7 +207,7 @@ class Lane:
         if not isinstance(item, Clock):
             ends = {name: heads[topic] for topic, name in self.changelogs.items()}
             said = f"{mark(self.config.partitions)} {replace(self.heads, ends=ends).written()}"
-            offsets = {self.source: OffsetAndMetadata(item.next_offset, said.strip())}
+            offsets = {self.source: noted(item.next_offset, said.strip())}
             await self.producer.send_offsets_to_transaction(offsets, self.config.group)
         # 5. From here on it has happened.
         await self.producer.commit_transaction()

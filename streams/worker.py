@@ -39,6 +39,8 @@ HEARTBEAT_S = 3.0
 WATCH_INTERVAL_S = 0.5
 # A batch in flight takes well under a second; what takes this long will not end by itself.
 ORDERLY_STOP_S = 20.0
+# How long a worker whose lanes are closed may take to leave the group and end by itself.
+LEAVE_S = 5.0
 STOP_CHECK_S = 0.5
 
 
@@ -78,7 +80,10 @@ class LaneApp(faust.App):
         """Called for a failure anywhere below. Faust would stop the rest in good order, which takes seconds, may
         hang, and ends with the exit code of a program that is wrong.
         """
-        die(f"{self.conf.id}: {type(reason).__name__}: {reason}", reason)
+        said = f"{type(reason).__name__}: {reason}"
+        if isinstance(reason, asyncio.CancelledError):
+            said = "a part of the worker was cancelled while it waited for Kafka"
+        die(f"{self.conf.id}: {said}", reason)
 
 
 class LaneWorker(faust.Worker):
@@ -264,13 +269,23 @@ def run_worker(plan: Plan, config: WorkerConfig) -> None:
     worker = LaneWorker(app, loop=loop, loglevel=logging.WARNING, quiet=True, redirect_stdouts=False)
     # It writes cursor sequences to standard output, terminal or not.
     worker.spinner = None
-    threading.Thread(target=end_in_time, args=(worker,), daemon=True).start()
+    threading.Thread(target=end_in_time, args=(worker, lanes), daemon=True).start()
     worker.execute_from_commandline()
 
 
-def end_in_time(worker: faust.Worker) -> None:
-    """End a process that was told to stop and does not: with Kafka away, a client can wait for it for ever."""
+def end_in_time(worker: faust.Worker, lanes: Lanes) -> None:
+    """End a process that was told to stop and does not: with Kafka away, a client can wait for it for ever, and a
+    group that waits for a dead member lets nobody leave.
+    """
     while not worker.should_stop:
         time.sleep(STOP_CHECK_S)
-    time.sleep(ORDERLY_STOP_S)
+    deadline = time.monotonic() + ORDERLY_STOP_S
+    while lanes.open_lanes or lanes.turning:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(STOP_CHECK_S)
+    else:
+        # Every batch is committed and every database closed: what is left is to say good-bye.
+        time.sleep(LEAVE_S)
+        os._exit(0)
     die(f"told to stop, and not done within {ORDERLY_STOP_S:g} s; what was not committed will be done again")

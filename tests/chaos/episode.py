@@ -76,9 +76,8 @@ class Episode:
         try:
             places = [TopicPartition(f"{self.name}.raw", number) for number in range(PARTITIONS)]
             return sum(max(0, place.offset) for place in reader.committed(places, timeout=5))
-        except (KafkaException, UnicodeDecodeError):
-            # The broker is away, or the group has no coordinator just now; and confluent-kafka reads beyond the end of
-            # an offset's metadata, which is not always text.
+        except KafkaException:
+            # The broker is away, or the group has no coordinator just now.
             return None
         finally:
             reader.close()
@@ -148,7 +147,7 @@ class Episode:
             self.crew.tend()
             try:
                 return wait_idle(self.kafka, self.name, 2.0)
-            except (AssertionError, KafkaException, UnicodeDecodeError) as error:
+            except (AssertionError, KafkaException) as error:
                 if time.monotonic() > deadline:
                     raise AssertionError(str(error)) from error
 
