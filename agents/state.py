@@ -64,6 +64,12 @@ class StateRules:
     grace_ms: int = 3600 * 1000
 
 
+class Admitted(NamedTuple):
+    """A new event: what the row remembers of it, whatever else it does to the row."""
+
+    changes: dict[str, Any]
+
+
 @dataclass(frozen=True, slots=True)
 class Duplicate:
     """The row has seen this event: it is counted, and nothing else happens."""
@@ -81,7 +87,7 @@ class Reduced(NamedTuple):
     given: Mapping[str, Any]
 
 
-def admit(rules: StateRules, row: AnyRow, envelope: Envelope) -> AnyRow | Duplicate | Refusal:
+def admit(rules: StateRules, row: AnyRow, envelope: Envelope) -> Admitted | Duplicate | Refusal:
     """Remember the event's id, or recognise it.
 
     The row of the owning entity judges every event once; copies for other entities come from that row's lane.
@@ -100,15 +106,12 @@ def admit(rules: StateRules, row: AnyRow, envelope: Envelope) -> AnyRow | Duplic
     seen = row.seen.with_(envelope.time_ms, mark, envelope.id)
     oldest_ms = newest_ms(row, envelope) - rules.dedupe_within_ms
     if seen.count <= rules.dedupe_limit and seen.oldest_ms >= oldest_ms:
-        return row.with_(seen=seen, admitted=row.admitted + 1)
+        return Admitted({"seen": seen, "admitted": row.admitted + 1})
     kept, floor = forget(seen, envelope, rules.dedupe_limit, oldest_ms, floor)
-    gone = seen.count - kept.count
-    return row.with_(
-        seen=kept,
-        seen_floor_ms=floor,
-        admitted=row.admitted + 1,
-        evicted=count_evicted(row, "seen", gone) if gone else row.evicted,
-    )
+    changes: dict[str, Any] = {"seen": kept, "seen_floor_ms": floor, "admitted": row.admitted + 1}
+    if kept is not seen:
+        changes["evicted"] = count_evicted(row.evicted, "seen", seen.count - kept.count)
+    return Admitted(changes)
 
 
 @lru_cache(maxsize=1024)
@@ -152,13 +155,15 @@ def newest_ms(row: AnyRow, envelope: Envelope) -> int:
     return max(row.as_of_ms, envelope.time_ms) if row.version else envelope.time_ms
 
 
-def count_evicted(row: AnyRow, bound: str, count: int) -> dict[str, int]:
-    """The row's eviction counters with `count` more at `bound`."""
-    return row.evicted | {bound: row.evicted.get(bound, 0) + count}
+def count_evicted(evicted: Mapping[str, int], bound: str, count: int) -> dict[str, int]:
+    """A row's eviction counters with `count` more at `bound`."""
+    return {**evicted, bound: evicted.get(bound, 0) + count}
 
 
-def reduce(rules: StateRules, row: AnyRow, envelope: Envelope, event: Event) -> Reduced:
-    """Fold `event` into the row's state.
+def reduce(
+    rules: StateRules, row: AnyRow, envelope: Envelope, event: Event, admitted: Admitted | None = None
+) -> Reduced:
+    """Fold `event` into the row's state; `admitted` is what the row remembers of it, where it was judged.
 
     Order `latest`: each field keeps the value of the newest event that set it (ties: the greater event id), so
     any arrival order of events that only set fields gives the same state. A reducer that computes a field from
@@ -174,11 +179,10 @@ def reduce(rules: StateRules, row: AnyRow, envelope: Envelope, event: Event) -> 
         assert reducer is not None, "a row holds the declared state"
         raise wrong_return(reducer, rules.state.__name__, new)
     version = row.version + 1
-    now = {
-        "version": version,
-        "as_of_ms": newest_ms(row, envelope),
-        "cause": Cause(envelope.id, envelope.type, envelope.source, envelope.time_ms),
-    }
+    now: dict[str, Any] = {} if admitted is None else admitted.changes
+    now["version"] = version
+    now["as_of_ms"] = newest_ms(row, envelope)
+    now["cause"] = Cause(envelope.id, envelope.type, envelope.source, envelope.time_ms)
     if new is old:
         return Reduced(row.with_(**now), "", {})
     before = fields_of(old)
@@ -191,25 +195,27 @@ def reduce(rules: StateRules, row: AnyRow, envelope: Envelope, event: Event) -> 
         if len(kept) < len(given):
             new = old.evolve(**kept)
     now["state"] = settled(new)
-    fields = {name: (before[name], value) for name, value in kept.items() if before[name] != value}
+    fields = {name: (was, value) for name, value in kept.items() if (was := before[name]) != value}
     if not fields:
         return Reduced(row.with_(**now), "", given)
     changed = to_json(fields).decode()
-    now["changes"] = row.changes.with_(
-        change_text(version, envelope.time_ms, envelope.id, changed), rules.history_limit
-    )
-    if len(row.changes) >= rules.history_limit:
-        now["evicted"] = count_evicted(row, "changes", 1 + len(row.changes) - rules.history_limit)
+    history, limit = row.changes, rules.history_limit
+    now["changes"] = history.with_(change_text(version, envelope.time_ms, envelope.id, changed), limit)
+    if len(history.texts) >= limit:
+        evicted = now.get("evicted", row.evicted)
+        now["evicted"] = count_evicted(evicted, "changes", 1 + len(history.texts) - limit)
     return Reduced(row.with_(**now), changed, given)
 
 
 def given_fields(before: Mapping[str, Any], new: State) -> dict[str, Any]:
     """The fields that a reducer gave: those it named and, if it made a state from scratch, those it so reset."""
-    after = fields_of(new)
-    given = {name: after[name] for name in sorted(new.model_fields_set)}
-    if len(given) == len(after) or {**before, **given} == after:
+    after, named = fields_of(new), new.model_fields_set
+    if len(named) == len(after):
+        return dict(after)
+    given = {name: value for name, value in after.items() if name in named}
+    if {**before, **given} == after:
         return given
-    return {name: after[name] for name in sorted(after) if name in given or after[name] != before[name]}
+    return {name: value for name, value in after.items() if name in named or value != before[name]}
 
 
 def plain(value: Any) -> Any:
@@ -236,7 +242,7 @@ def collect(rules: StateRules, row: AnyRow, envelope: Envelope, event: Event, no
         surplus = len(kept) - window.limit
         row = row.with_(
             windows=row.windows | {window.name: kept[surplus:] if surplus > 0 else kept},
-            evicted=count_evicted(row, window.name, surplus) if surplus > 0 else row.evicted,
+            evicted=count_evicted(row.evicted, window.name, surplus) if surplus > 0 else row.evicted,
         )
     return row
 
@@ -285,7 +291,7 @@ def relate(rules: StateRules, row: AnyRow, envelope: Envelope, linked: Linked, n
         # One source may run far ahead of another: what an instant inside the grace can still see stays.
         if heard_ms <= horizon_ms:
             del held[oldest]
-            evicted = count_evicted(row, linked.link, 1)
+            evicted = count_evicted(row.evicted, linked.link, 1)
     return row.with_(
         related=row.related | {linked.link: held},
         version=row.version + 1,

@@ -96,9 +96,7 @@ def undisturbed(runs: Iterable[Run]) -> bool:
     )
 
 
-def circumstances(
-    settings: KafkaSettings, embedded: bool, taking_part: Sequence[Contender]
-) -> dict[str, Any]:
+def circumstances(settings: KafkaSettings, taking_part: Sequence[Contender]) -> dict[str, Any]:
     """Where and with what it was measured."""
     body_bytes = [len(record.value) for record in load.payments_load(100, EVENTS)]
     return {
@@ -109,18 +107,31 @@ def circumstances(
             "keys": load.KEYS,
             "body_bytes": round(statistics.mean(body_bytes)),
         },
-        "machine": {
-            "cpus": os.cpu_count(),
-            "processor": platform.machine(),
-            "system": platform.platform(),
-            "load_1m": round(os.getloadavg()[0], 2),
-        },
+        "machine": machine(),
         "versions": {
-            "python": platform.python_version(),
-            "kafka": KAFKA_VERSION if embedded else f"at {settings.bootstrap}",
-            **{package: version(package) for package in PACKAGES},
+            **versions(settings),
             "peers": {each.name: found for each in taking_part if (found := peer_env.versions(each))},
         },
+    }
+
+
+def machine() -> dict[str, Any]:
+    """The machine, and how busy it was at this moment."""
+    return {
+        "cpus": os.cpu_count(),
+        "processor": platform.machine(),
+        "system": platform.platform(),
+        "load_1m": round(os.getloadavg()[0], 2),
+    }
+
+
+def versions(settings: KafkaSettings) -> dict[str, Any]:
+    """What ran here: Python, the broker as far as it is ours, our packages."""
+    embedded = not os.environ.get("KAFKA_BOOTSTRAP")
+    return {
+        "python": platform.python_version(),
+        "kafka": KAFKA_VERSION if embedded else f"at {settings.bootstrap}",
+        **{package: version(package) for package in PACKAGES},
     }
 
 

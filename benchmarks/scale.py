@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import signal
 import statistics
 import subprocess
@@ -35,6 +34,7 @@ from benchmarks.broker import broker, fresh_topics
 from benchmarks.contender import ROOT, last_lines
 from benchmarks.load import IN_FLIGHT, payments_load
 from benchmarks.payments import payments
+from benchmarks.report import machine
 from schemas.keys import partition_of
 from streams.broker import BrokerError
 from streams.embedded.folder import free_port
@@ -253,12 +253,7 @@ def report(runs: Sequence[Run]) -> dict[str, Any]:
         "partitions": PARTITIONS,
         "events": runs[0].events,
         "rounds": max(run.round for run in runs) + 1,
-        "machine": {
-            "cpus": os.cpu_count(),
-            "processor": platform.machine(),
-            "system": platform.platform(),
-            "load_1m": max(run.load_1m for run in runs),
-        },
+        "machine": machine() | {"load_1m": max(run.load_1m for run in runs)},
         "runs": [asdict(run) for run in runs],
     }
 

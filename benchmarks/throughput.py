@@ -244,11 +244,9 @@ def main() -> int:
             tempfile.TemporaryDirectory(prefix="midstream-bench-", ignore_cleanup_errors=True) as folder,
             broker(Path(folder, "broker")) as settings,
         ):
-            embedded = not os.environ.get("KAFKA_BOOTSTRAP")
-            where = report.circumstances(settings, embedded, asked.contenders)
-            say(
-                f"broker at {settings.bootstrap}{', embedded' if embedded else ''}; load {where['machine']['load_1m']}"
-            )
+            where = report.circumstances(settings, asked.contenders)
+            kafka, load_1m = where["versions"]["kafka"], where["machine"]["load_1m"]
+            say(f"broker at {settings.bootstrap}, Kafka {kafka}; load {load_1m}")
             with filled(settings, taking_part, [count for count in set(events) if count]):
                 runs = rounds(settings, taking_part, events, Path(folder), missing)
     except KeyboardInterrupt:

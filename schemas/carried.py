@@ -116,10 +116,9 @@ class Seen(Carried):
 
     def without_oldest(self) -> Seen:
         """These but the oldest."""
-        end = self.text.find('"],[') + 2
-        if end < 2:
+        if self.count < 2:
             return Seen()
-        text = self.text[end:]
+        text = self.text[self.text.index('"],[') + 2 :]
         return Seen(text, self.count - 1, int(text[2 : text.index(",", 2)]), self.newest_ms)
 
     def without(self, entries: Iterable[Sighting]) -> Seen:

@@ -29,7 +29,8 @@ class State(Declared):
         """
         values = fields_of(self) | changes
         new: Self = self.__pydantic_validator__.validate_python(values)
-        return touched(new, self.model_fields_set | changes.keys())
+        _set(new, "__pydantic_fields_set__", self.__pydantic_fields_set__ | changes.keys())
+        return new
 
 
 StateT = TypeVar("StateT", bound=State)

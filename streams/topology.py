@@ -179,21 +179,19 @@ class EntityLane:
     def follow(self, at: At, record: Record, envelope: Envelope, event: Event) -> list[Out]:
         """The way of one fact: 1 known? 2 state, 3 windows, 4 timers, 5 decisions, 6 the row, 7 whom to tell."""
         plan, rules = at.plan, at.plan.rules
-        before = row = self.rows.at(plan.name, at.row_key)
+        before = self.rows.at(plan.name, at.row_key)
         now_ms = self.now_ms(plan)
         # 1. The owner judges every event once; copies come from its lane, each exactly once.
-        if at.owner:
-            judged = state.admit(rules, row, envelope)
-            if isinstance(judged, Refusal):
-                return [self.refuse(record, judged)]
-            if isinstance(judged, state.Duplicate):
-                self.tally["duplicate", envelope.type] += 1
-                self.rows.put_at(plan.name, at.row_key, judged.row)
-                return []
-            row = judged
+        judged = state.admit(rules, before, envelope) if at.owner else None
+        if isinstance(judged, Refusal):
+            return [self.refuse(record, judged)]
+        if isinstance(judged, state.Duplicate):
+            self.tally["duplicate", envelope.type] += 1
+            self.rows.put_at(plan.name, at.row_key, judged.row)
+            return []
         try:
             # 2. State.
-            reduced = state.reduce(rules, row, envelope, event)
+            reduced = state.reduce(rules, before, envelope, event, judged)
             row, told = state.links(rules, at.key, reduced) if rules.links_out else (reduced.row, [])
             # 3. Windows.
             if rules.windows:
@@ -230,6 +228,8 @@ class EntityLane:
 
     def copies(self, envelope: Envelope, event: Event) -> list[Out]:
         """The event for every other entity that hears it and that it names."""
+        if not self.plan.copies[envelope.type]:
+            return []
         named = [(copy.entity, getattr(event, copy.key_field)) for copy in self.plan.copies[envelope.type]]
         return [records.fact(entity, key, envelope) for entity, key in named if key]
 
@@ -338,9 +338,10 @@ class EntityLane:
     def store(self, at: At, before: AnyRow, row: AnyRow, fired: bool = False) -> None:
         """Keep `row` for the end of the batch; note when its next timer is due, if that is news or was just taken."""
         self.rows.put_at(at.plan.name, at.row_key, row)
-        due_ms = row.next_due_ms()
-        if due_ms is not None and (fired or due_ms != before.next_due_ms()):
-            self.timers.add(due_ms, at.plan.name, at.key)
+        if row.timers and (fired or row.timers is not before.timers):
+            due_ms = row.next_due_ms()
+            if due_ms is not None and (fired or due_ms != before.next_due_ms()):
+                self.timers.add(due_ms, at.plan.name, at.key)
 
     def seal(self, made: Sequence[deciding.Made]) -> list[Out]:
         """Write what was decided, and chain its audit records to the lane's."""

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from agents.context import related_as_of
 from agents.state import (
+    Admitted,
     Duplicate,
     LinkOut,
     LinkRules,
@@ -253,8 +254,8 @@ def test_a_reducer_may_return_the_state_as_it_is() -> None:
 
 def admitted(row: AnyRow, envelope: Envelope, rules: StateRules = RULES) -> AnyRow:
     judged = admit(rules, row, envelope)
-    assert isinstance(judged, Row), judged
-    return reduce(rules, judged, envelope, Said(fields={})).row
+    assert isinstance(judged, Admitted), judged
+    return reduce(rules, row, envelope, Said(fields={}), judged).row
 
 
 def refusal(row: AnyRow, envelope: Envelope, rules: StateRules = RULES) -> Reason:
@@ -348,7 +349,7 @@ def test_no_event_is_ever_admitted_twice(events: list[tuple[int, int]], limit: i
             assert judged.reason == Reason.BEYOND_DEDUPE
         else:
             count[number] += 1
-            row = reduce(rules, judged, at(time_ms, f"e{number}"), Said(fields={})).row
+            row = reduce(rules, row, at(time_ms, f"e{number}"), Said(fields={}), judged).row
         # The event that has just come stays, even when it is the oldest of all.
         assert len(row.seen) <= limit + 1
     assert all(times == 1 for times in count.values())
@@ -665,8 +666,8 @@ def test_no_function_changes_the_row_it_is_given(events: list[Told]) -> None:
     for time_ms, id, fields in events:
         envelope, event = at(time_ms, id), Said(fields=dict(fields))
         judged = unchanged(lambda row: admit(rules, row, envelope))  # noqa: B023 - called at once
-        row = judged if isinstance(judged, Row) else row
-        reduced = unchanged(lambda row: reduce(rules, row, envelope, event))  # noqa: B023
+        known = judged if isinstance(judged, Admitted) else None
+        reduced = unchanged(lambda row: reduce(rules, row, envelope, event, known))  # noqa: B023
         row, _ = unchanged(lambda _: links(rules, "o1", reduced))  # noqa: B023
         row = unchanged(lambda row: collect(rules, row, envelope, event, None))  # noqa: B023
         row = unchanged(lambda row: relate(rules, row, envelope, tells(time_ms, id, status="a")[1], None))  # noqa: B023

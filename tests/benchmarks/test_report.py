@@ -61,7 +61,7 @@ def test_a_stretch_of_a_moment_is_told() -> None:
 
 
 def report(runs: list[Run], missing: dict[str, str]) -> dict[str, Any]:
-    where = circumstances(KafkaSettings.plaintext("127.0.0.1:9"), True, CONTENDERS)
+    where = circumstances(KafkaSettings.plaintext("127.0.0.1:9"), CONTENDERS)
     return {"rounds": 3, "events": 10, **summary(runs, missing), **where}
 
 
