@@ -29,7 +29,7 @@ test: lint ## run everything: lint, then all tests
 	$(BIN)/pytest -n $(WORKERS) --dist loadgroup --junitxml=build/junit.xml $(ARGS)
 
 test-fast: dev ## run the tests that need no broker and end in seconds
-	$(BIN)/pytest -m "not broker and not chaos and not slow and not network" $(ARGS)
+	$(BIN)/pytest -m "not broker and not chaos and not slow and not peers and not year" $(ARGS)
 
 chaos: dev ## strike real workers and brokers with faults for MINUTES, and check what is left (SEED=1 MINUTES=30)
 	@$(BIN)/python -m tests.chaos.campaign --seed $(SEED) --minutes $(MINUTES) --report chaos-report.json $(ARGS)

@@ -40,6 +40,7 @@ from streams.topics import ACTIONS, RAW, topics
 
 PARTITIONS = 4
 RATES = (100, 1000, 5000)
+WARM_UP_RATE = 1000
 # Mode → the module that runs the worker, in the order of the report.
 MODES = {"latency": "benchmarks.alert_worker", "at_least_once": "benchmarks.at_least_once"}
 # So many events before all others: enough for every partition. With their actions the worker is ready.
@@ -62,13 +63,21 @@ def measure(
 ) -> dict[str, Any]:
     """Fresh topics, a fresh worker, the load at its pace, every action counted; then all is gone again.
 
+    Args:
+        settings: the broker.
+        mode: one of `MODES`.
+        rate: events a second.
+        seconds: how long the time is that counts.
+        warm_up_s: and how long the one before it.
+        home: the worker's folder, a new one; the topics are named after it.
+
     Raises:
         ProbeError: an event had no action, or several.
         ContenderError: the worker ended.
     """
-    name = f"latency-{os.getpid()}-{mode.replace('_', '-')}-{rate}"
+    name = f"latency-{os.getpid()}-{home.name}"
     source, output = f"{name}.{RAW}", f"{name}.{ACTIONS}"
-    task = Task(name, str(settings.bootstrap), RAW, source, output, 0, PARTITIONS, str(home / name))
+    task = Task(name, str(settings.bootstrap), RAW, source, output, 0, PARTITIONS, str(home))
     command = [sys.executable, "-m", MODES[mode]]
     with (
         fresh_topics(settings, name, topics(replace(compile_plan(alerts), name=name)), PARTITIONS),
@@ -121,12 +130,18 @@ def summary(rate: int, heard: Sequence[Heard], began_ns: int, ended_ns: int) -> 
 def rounds(
     settings: KafkaSettings, rates: Sequence[int], seconds: float, warm_up_s: float, home: Path
 ) -> dict[str, list[dict[str, Any]]]:
-    """Every rate in every mode, one after the other."""
+    """Every rate in every mode, one after the other; which mode comes first alternates. Before them, a run that warms
+    the broker up: a new one takes ten times as long for a transaction as one whose code is compiled.
+    """
     found: dict[str, list[dict[str, Any]]] = {mode: [] for mode in MODES}
-    for rate in rates:
-        for mode, runs in found.items():
-            runs.append(measure(settings, mode, rate, seconds, warm_up_s, home))
-            say(line(mode, runs[-1]))
+    if warm_up_s:
+        run = measure(settings, "latency", WARM_UP_RATE, warm_up_s, 0.0, home / "warm-up")
+        say(f"warm-up: {line('latency', run)}")
+    for number, rate in enumerate(rates):
+        for mode in list(MODES) if number % 2 == 0 else reversed(MODES):
+            folder = home / f"{mode.replace('_', '-')}-{rate}"
+            found[mode].append(measure(settings, mode, rate, seconds, warm_up_s, folder))
+            say(line(mode, found[mode][-1]))
     return found
 
 
@@ -172,9 +187,9 @@ def say(text: str) -> None:
 
 
 def rates_of(text: str) -> list[int]:
-    """Rates from the command line."""
-    found = [int(part) for part in text.split(",")]
-    if min(found) < 1:
+    """Rates from the command line, ascending."""
+    found = sorted({int(part) for part in text.split(",")})
+    if found[0] < 1:
         raise argparse.ArgumentTypeError(f"expected events per second of at least 1, got {text}")
     return found
 

@@ -1,6 +1,6 @@
 """How much memory and disk do rows take, and what does an update cost, as keys, row size and partitions grow?
 
-    python -m benchmarks.memory [--json] [--rows N] [--images FOLDER]
+    python -m benchmarks.memory [--json] [--rows N] [--plot FOLDER]
 
 Back of the envelope: a lane keeps 100,000 rows decoded, some 2 kB each: 200 MB; RocksDB has a cache of 256 MB for all
 lanes and 16 MB to write into for each; the rest is on disk. So a million rows of 300 B are 300 MB of memory and 100 MB
@@ -111,11 +111,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.memory", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.add_argument("--rows", type=int, default=KEYS[-1], help="rows in the largest shape (1000000)")
-    parser.add_argument("--images", type=Path, help="also draw the curves, as SVG, in this folder")
+    parser.add_argument("--plot", type=Path, help="also draw the curves, as SVG, in this folder")
     asked = parser.parse_args()
     found = measure(asked.rows)
-    if asked.images is not None:
-        draw(found, asked.images)
+    if asked.plot is not None:
+        draw(found, asked.plot)
     largest = found["by_keys"][-1]
     report = {
         "mb_per_million_rows": round(largest["rows_mb"] / largest["rows"] * 1e6, 1),

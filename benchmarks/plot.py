@@ -69,6 +69,8 @@ def bar_chart(
 ) -> None:
     """Draw each of `series` (name → (label, value) pairs) as bars, those with the same label side by side.
 
+    A label may have two lines.
+
     Raises:
         ValueError: there is no bar.
     """
@@ -135,8 +137,10 @@ def text(
 
 
 def label_x(x: float, words: str) -> str:
-    """What stands under the x axis."""
-    return text(x, HEIGHT - BOTTOM + 18, words)
+    """What stands under the x axis, each line of it."""
+    return "".join(
+        text(x, HEIGHT - BOTTOM + 17 + 14 * number, line) for number, line in enumerate(words.split("\n"))
+    )
 
 
 def frame(title: str, x_label: str, y_label: str, top: float, ticks: Sequence[float]) -> list[str]:

@@ -8,9 +8,11 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from benchmarks import load, peer_env
+from benchmarks.plot import bar_chart
 from benchmarks.progress import DEFINITION
 from benchmarks.roster import CONTENDERS, OURS, Contender
 from streams.embedded.kafka_jars import KAFKA_VERSION
@@ -172,6 +174,19 @@ def table(report: Mapping[str, Any]) -> str:
             "Other work disturbed the runs (see cores in --json): compare the processor time, not the rates."
         )
     return "\n".join(lines)
+
+
+def draw(report: Mapping[str, Any], folder: Path) -> None:
+    """The medians as a picture for the documentation; nothing if there is none."""
+    medians = [
+        # Two lines: eight names do not fit beside each other.
+        (contender.name.replace("_", "\n", 1).replace("_", " "), report[contender.name])
+        for contender in CONTENDERS
+        if report[contender.name] is not None
+    ]
+    if medians:
+        title = "Stateful events a second of one worker process"
+        bar_chart(folder / "throughput.svg", title, "", "events/s", {"median": medians})
 
 
 def row(report: Mapping[str, Any], contender: Contender) -> str:

@@ -1,6 +1,6 @@
 """How many events a second do 1, 2, 4 worker processes of one pipeline commit on the same topics?
 
-    python -m benchmarks.scale [--json] [--rounds N] [--events N] [--processes 1,2,4]
+    python -m benchmarks.scale [--json] [--rounds N] [--events N] [--processes 1,2,4] [--plot FOLDER]
 
 The workers are those of `midstream worker --processes N`. They have their lanes before the first event is there: the
 load is written in one transaction, and its commit shows all of it at once. Then the group's offsets are watched.
@@ -34,6 +34,7 @@ from benchmarks.broker import broker, fresh_topics
 from benchmarks.contender import ROOT, last_lines
 from benchmarks.load import IN_FLIGHT, payments_load
 from benchmarks.payments import payments
+from benchmarks.plot import line_chart
 from benchmarks.report import machine
 from schemas.keys import partition_of
 from streams.broker import BrokerError
@@ -281,6 +282,16 @@ def table(told: dict[str, Any]) -> str:
     return "\n".join([head, *rows, machine, f"A figure is {told['definition']}."])
 
 
+def draw(told: dict[str, Any], folder: Path) -> None:
+    """The curve, beside the one that as many times one process would make."""
+    measured = [(int(each), rate) for each, rate in told["rate_by_processes"].items()]
+    first, base = measured[0]
+    title = f"Events a second by worker processes, {told['machine']['cpus']} cores with the broker"
+    ideal = [(each, base * each / first) for each, _ in measured]
+    curves = {"measured": measured, "in proportion": ideal}
+    line_chart(folder / "scale.svg", title, "worker processes", "events/s", curves)
+
+
 def say(text: str) -> None:
     """Progress, for a person."""
     print(text, file=sys.stderr, flush=True)
@@ -304,6 +315,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--no-warm-up", action="store_true", help="measure a cold broker from the first run on"
     )
+    parser.add_argument("--plot", type=Path, help="also draw the curve, as SVG, in this folder")
     return parser.parse_args()
 
 
@@ -335,6 +347,8 @@ def main() -> int:
         say(f"benchmarks.scale: {error}")
         return EXIT_UNAVAILABLE
     told = report(runs)
+    if asked.plot is not None:
+        draw(told, asked.plot)
     print(json.dumps(told) if asked.json else table(told))
     return 0
 

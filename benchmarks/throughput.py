@@ -1,6 +1,6 @@
 """How many stateful events a second, exactly once, does one worker process: our lanes beside everybody else's.
 
-    python -m benchmarks.throughput [--json] [--rounds N] [--events N] [--contenders a,b]
+    python -m benchmarks.throughput [--json] [--rounds N] [--events N] [--contenders a,b] [--plot FOLDER]
 
 Back of the envelope, two cores with the broker on them, 1,000,000 events: 15 to 30 s for each contender that does
 30,000 to 70,000/s and for an eighth of them on stock Faust, 6 s to count what it wrote, 10 s to start and end it:
@@ -214,6 +214,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--no-warm-up", action="store_true", help="measure a cold broker from the first round on"
     )
+    parser.add_argument("--plot", type=Path, help="also draw the medians, as SVG, in this folder")
     asked = parser.parse_args()
     try:
         asked.contenders = chosen(asked.contenders)
@@ -256,6 +257,8 @@ def main() -> int:
         say(f"benchmarks.throughput: {error}")
         return EXIT_UNAVAILABLE
     found = {"rounds": asked.rounds, "events": asked.events, **report.summary(runs, missing), **where}
+    if asked.plot is not None:
+        report.draw(found, asked.plot)
     print_report(found, asked.json)
     return 1 if missing else 0
 

@@ -295,6 +295,7 @@ def test_files_on_a_command_line_are_in_the_image(ours: dict[str, Service]) -> N
 @pytest.mark.chaos
 @pytest.mark.slow
 @pytest.mark.timeout(240)
+@pytest.mark.xdist_group("brokers")
 async def test_three_nodes_with_these_settings_take_writes_while_one_is_dead(
     services: dict[str, Service], tmp_path: Path
 ) -> None:

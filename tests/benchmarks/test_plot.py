@@ -45,6 +45,11 @@ def test_bars_are_as_high_as_their_values(tmp_path: Path) -> None:
     assert bars == [HEIGHT - TOP - BOTTOM, (HEIGHT - TOP - BOTTOM) / 2, 0]
 
 
+def test_a_label_may_have_two_lines(tmp_path: Path) -> None:
+    bar_chart(tmp_path / "d.svg", "t", "x", "y", {"a": [("one\nhalf", 10)]})
+    assert {"one", "half"} <= set(words(tmp_path / "d.svg"))
+
+
 def test_nothing_to_draw_is_a_mistake(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected bars, got none"):
         bar_chart(tmp_path / "c.svg", "t", "x", "y", {"a": []})

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.report import Run, circumstances, summary, table
+from benchmarks.report import Run, circumstances, draw, summary, table
 from benchmarks.roster import CONTENDERS
 from streams.settings import KafkaSettings
 
@@ -96,3 +97,14 @@ def test_peers_come_with_their_pinned_versions() -> None:
 def test_no_ratio_without_our_own_figure(name: str) -> None:
     found = summary([a_run(each.name, 1, 5.0) for each in CONTENDERS[1:]], {})
     assert found[name] is None
+
+
+def test_those_with_a_figure_are_drawn(tmp_path: Path) -> None:
+    draw(report([*ours(), a_run("kafka_streams_eos", 0, 40.0)], {"quix_eos": "gone"}), tmp_path)
+    drawn = (tmp_path / "throughput.svg").read_text()
+    # A name on two lines.
+    for expected in (">midstream<", ">eos<", ">kafka<", ">streams eos<", ">60<", ">40<"):
+        assert expected in drawn
+    assert "quix" not in drawn
+    draw(report([], {}), tmp_path / "none")
+    assert not (tmp_path / "none").exists()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.restore import ROW_BYTES, faust, kills, ours, row
+from benchmarks.restore import ROW_BYTES, draw, faust, kills, ours, row
 from streams.settings import KafkaSettings
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
@@ -14,6 +14,18 @@ pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
 def test_rows_are_of_their_size() -> None:
     assert {len(row(number)) for number in (0, 7, 999_999)} == {ROW_BYTES}
+
+
+def test_both_questions_are_drawn(tmp_path: Path) -> None:
+    figures = {
+        "rows_per_s": 300_000,
+        "faust_rows_per_s": 7000,
+        "kill_to_output_s": 2.5,
+        "kill_to_output_dynamic_s": 12.0,
+    }
+    draw(figures, tmp_path)
+    assert ">7,000<" in (tmp_path / "restore.svg").read_text()
+    assert ">2.5<" in (tmp_path / "kill-to-output.svg").read_text()
 
 
 def test_every_row_is_restored(kafka: KafkaSettings, tmp_path: Path) -> None:

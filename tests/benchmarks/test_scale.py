@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from benchmarks.scale import Run, numbers, report, table
+from benchmarks.scale import Run, draw, numbers, report, table
 from streams.settings import KafkaSettings
 
 ROOT = Path(__file__).parents[2]
@@ -68,6 +68,14 @@ def test_the_report_is_medians_by_number_of_processes_and_their_multiples() -> N
     assert told["spread"]["2"] == {"min": 150.0, "max": 190.0}
     assert (told["rounds"], told["machine"]["load_1m"]) == (3, 2.5)
     assert "        2         170         150         190      1.70" in table(told)
+
+
+def test_the_curve_is_drawn_beside_the_one_in_proportion(tmp_path: Path) -> None:
+    draw(report([Run(2, 0, 10, 1.0, 100.0, 0.5), Run(4, 0, 10, 1.0, 150.0, 0.5)]), tmp_path)
+    drawn = (tmp_path / "scale.svg").read_text()
+    assert ">measured<" in drawn
+    # Twice as many processes, up to twice the rate.
+    assert ">200<" in drawn
 
 
 def test_numbers_of_processes_are_between_one_and_a_process_per_lane() -> None:

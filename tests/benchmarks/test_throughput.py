@@ -83,7 +83,7 @@ def test_a_tiny_run_reports_our_lanes_with_every_output_counted(kafka: KafkaSett
 
 @pytest.mark.broker
 @pytest.mark.slow
-@pytest.mark.network
+@pytest.mark.peers
 @pytest.mark.timeout(900)
 def test_a_tiny_run_of_every_peer(kafka: KafkaSettings, tmp_path: Path) -> None:
     check_a_tiny_run(kafka, tmp_path, [each.name for each in CONTENDERS if each.toolchain != "ours"])

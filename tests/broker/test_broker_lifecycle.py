@@ -23,7 +23,7 @@ from streams.embedded.kafka_jars import KAFKA_VERSION, kafka_jars
 from streams.embedded.process import started_at
 from streams.settings import KafkaSettings, cache_home
 
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(180), pytest.mark.xdist_group("brokers")]
 
 ROOT = Path(__file__).parents[2]
 CLI = [sys.executable, "-c", "from streams.commands.broker import app; app()"]
@@ -77,7 +77,9 @@ async def committed(settings: KafkaSettings, topic: str, count: int) -> list[byt
         await consumer.seek_to_beginning(partition)
         values: list[bytes] = []
         while len(values) < count:
-            values += [record.value for record in (await consumer.getmany(timeout_ms=10_000))[partition]]
+            values += [
+                record.value for record in (await consumer.getmany(timeout_ms=10_000)).get(partition, ())
+            ]
         rest = await consumer.getmany(timeout_ms=300)
         return values + [record.value for records in rest.values() for record in records]
     finally:

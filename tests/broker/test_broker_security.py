@@ -17,7 +17,7 @@ from streams.broker import Broker
 from streams.embedded.folder import free_port
 from streams.settings import KafkaSettings
 
-pytestmark = pytest.mark.broker
+pytestmark = [pytest.mark.broker, pytest.mark.xdist_group("brokers")]
 
 # One key and its certificate for 127.0.0.1 stand for both sides and for the authority.
 PEM = Path(__file__).with_name("loopback.pem")

@@ -23,7 +23,12 @@ from tests.support.topics import Watcher, ends, publish, wait_until
 from tests.support.verify import Load, verify, verify_databases, wait_idle
 from tests.support.workers import Worker, create, sleep_while, unique
 
-pytestmark = [pytest.mark.broker, pytest.mark.chaos, pytest.mark.timeout(180)]
+pytestmark = [
+    pytest.mark.broker,
+    pytest.mark.chaos,
+    pytest.mark.timeout(180),
+    pytest.mark.xdist_group("brokers"),
+]
 
 PARTITIONS = 3
 # Kafka's shortest: how long a member may be silent before its partitions move on.

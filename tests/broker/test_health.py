@@ -24,7 +24,7 @@ from tests.support.topics import publish, wait_until
 from tests.support.verify import verify, wait_idle
 from tests.support.workers import Worker, create, free_port, unique
 
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(180), pytest.mark.xdist_group("brokers")]
 
 # The judgement itself is tests/streams/test_health.py's; here it only has to come soon.
 SOON = """
@@ -89,7 +89,8 @@ def test_a_function_that_does_not_return_is_told_while_it_hangs(
     wait_until(lambda: told(worker, "/healthz")[0] == 503, "the standstill", 30)
     status, said = told(worker, "/healthz")
     assert (status, said["status"]) == (503, "stalled")
-    assert f"lane {name}.events." in said["reason"]
+    # The whole loop hangs, so any lane may be the one that is named.
+    assert f"lane {name}." in said["reason"]
     assert "records wait" in said["reason"]
     assert told(worker, "/readyz")[0] == 503
 

@@ -27,7 +27,12 @@ from tests.support.topics import consumer, publish, read, wait_until
 from tests.support.verify import verify, verify_databases, wait_idle
 from tests.support.workers import ROOT, Worker, create, unique
 
-pytestmark = [pytest.mark.broker, pytest.mark.chaos, pytest.mark.timeout(180)]
+pytestmark = [
+    pytest.mark.broker,
+    pytest.mark.chaos,
+    pytest.mark.timeout(180),
+    pytest.mark.xdist_group("brokers"),
+]
 
 # All of it in one lane, so that the lane under test is the one with the rows.
 PARTITIONS = 1

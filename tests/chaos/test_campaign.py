@@ -21,13 +21,13 @@ from tests.chaos.episode import Episode, play
 from tests.chaos.faults import FAULTS, ON_ANY, ON_THREE
 from tests.support.topics import wait_until
 
-# One xdist worker for all of it: two such episodes at once would starve each other, and every other test.
+# One xdist worker for all tests with brokers of their own: two at once would starve each other, and every other test.
 pytestmark = [
     pytest.mark.broker,
     pytest.mark.chaos,
     pytest.mark.slow,
     pytest.mark.timeout(240),
-    pytest.mark.xdist_group("chaos"),
+    pytest.mark.xdist_group("brokers"),
 ]
 
 SEED = "fast"

@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.chaos,
     pytest.mark.slow,
     pytest.mark.timeout(240),
-    pytest.mark.xdist_group("chaos"),
+    pytest.mark.xdist_group("brokers"),
 ]
 
 

@@ -23,9 +23,12 @@ class Clock:
 def log() -> Iterator[logging.Logger]:
     """The logger of one of aiokafka's modules, put back afterwards."""
     whole = logging.getLogger("aiokafka")
-    before = whole.handlers, whole.propagate
+    before = whole.handlers, whole.propagate, whole.level
+    # A command that was run in this process may have silenced it.
+    whole.setLevel(logging.NOTSET)
     yield logging.getLogger("aiokafka.client")
-    whole.handlers, whole.propagate = before
+    whole.handlers, whole.propagate = before[:2]
+    whole.setLevel(before[2])
 
 
 def test_a_broker_that_is_away_is_one_line_when_it_goes_and_one_when_it_returns(log: logging.Logger) -> None:

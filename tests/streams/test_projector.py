@@ -517,6 +517,7 @@ async def test_a_pass_can_be_cancelled_at_any_moment(site: Site) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
+@pytest.mark.xdist_group("brokers")
 async def test_following_outlives_a_broker_that_goes_away(tmp_path: Path) -> None:
     broker = Broker(tmp_path / "kafka")
     await asyncio.to_thread(broker.start, attached=True)

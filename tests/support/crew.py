@@ -13,7 +13,7 @@ from typing import Any
 from streams.metrics import Samples, scrape, total
 from streams.settings import KafkaSettings
 from tests.support.topics import wait_until
-from tests.support.workers import ROOT, free_port
+from tests.support.workers import ROOT, free_ports
 
 
 class Crew:
@@ -25,7 +25,7 @@ class Crew:
         home.mkdir(parents=True, exist_ok=True)
         self.file = home / "pipe.py"
         self.file.write_text(f"from {module} import {call.partition('(')[0]}\nmade = {call}\n")
-        self.home, self.processes, self.port = home, processes, free_port()
+        self.home, self.processes, self.port = home, processes, free_ports(1 + processes)
         self.log = home / "crew.log"
         self.environment = os.environ | {
             "PYTHONPATH": str(ROOT),

@@ -29,6 +29,18 @@ def free_port() -> int:
         return port
 
 
+def free_ports(number: int) -> int:
+    """The first of `number` ports in a row that nobody listens on."""
+    while True:
+        first = free_port()
+        try:
+            for port in range(first + 1, first + number):
+                socket.create_server(("127.0.0.1", port)).close()
+        except (OSError, OverflowError):
+            continue
+        return first
+
+
 def unique(name: str) -> str:
     """A pipeline name that nobody else uses on this broker."""
     return f"{name}-{uuid.uuid4().hex[:8]}"
