@@ -201,9 +201,9 @@ def reduce(
     changed = to_json(fields).decode()
     history, limit = row.changes, rules.history_limit
     now["changes"] = history.with_(change_text(version, envelope.time_ms, envelope.id, changed), limit)
-    if len(history.texts) >= limit:
+    if history.count >= limit:
         evicted = now.get("evicted", row.evicted)
-        now["evicted"] = count_evicted(evicted, "changes", 1 + len(history.texts) - limit)
+        now["evicted"] = count_evicted(evicted, "changes", 1 + history.count - limit)
     return Reduced(row.with_(**now), changed, given)
 
 

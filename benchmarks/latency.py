@@ -131,7 +131,7 @@ def rounds(
     settings: KafkaSettings, rates: Sequence[int], seconds: float, warm_up_s: float, home: Path
 ) -> dict[str, list[dict[str, Any]]]:
     """Every rate in every mode, one after the other; which mode comes first alternates. Before them, a run that warms
-    the broker up: a new one takes ten times as long for a transaction as one whose code is compiled.
+    the broker up: it is much slower until its code is compiled.
     """
     found: dict[str, list[dict[str, Any]]] = {mode: [] for mode in MODES}
     if warm_up_s:

@@ -144,19 +144,18 @@ def change_text(version: int, time_ms: int, event_id: str, fields: str) -> str:
 class History(Carried):
     """The last changes of a row, oldest first. Immutable."""
 
-    __slots__ = ("texts",)
+    __slots__ = ("count", "text")
 
-    def __init__(self, texts: tuple[str, ...] = ()) -> None:
-        """Hold changes in JSON: `[version,time_ms,"id",{field:[old,new]}]`."""
-        self.texts = texts
+    def __init__(self, text: str = "", count: int = 0) -> None:
+        """Hold `count` changes, a line each (JSON has no raw one): `[version,time_ms,"id",{field:[old,new]}]`."""
+        self.text, self.count = text, count
 
     @classmethod
     def of(cls, entries: Iterable[Any]) -> Self:
         """From changes, or from the arrays that JSON has in their place."""
-        changes = (Change(*entry) for entry in entries)
-        return cls(
-            tuple(change_text(c.version, c.time_ms, c.event_id, to_json(c.fields).decode()) for c in changes)
-        )
+        changes = [Change(*entry) for entry in entries]
+        texts = [change_text(c.version, c.time_ms, c.event_id, to_json(c.fields).decode()) for c in changes]
+        return cls("\n".join(texts), len(texts))
 
     def entries(self) -> list[Change]:
         """Every change, oldest first; values as JSON has them."""
@@ -164,16 +163,25 @@ class History(Carried):
 
     def __iter__(self) -> Iterator[Change]:
         """The changes, oldest first; values as JSON has them."""
-        for text in self.texts:
-            version, time_ms, event_id, fields = from_json(text)
+        for version, time_ms, event_id, fields in from_json(f"[{self.listed()}]"):
             yield Change(
                 version, time_ms, event_id, {name: (old, new) for name, (old, new) in fields.items()}
             )
 
     def __len__(self) -> int:
-        return len(self.texts)
+        return self.count
+
+    def listed(self) -> str:
+        """The changes as they stand between the brackets of a JSON array."""
+        return self.text.replace("\n", ",")
 
     def with_(self, text: str, limit: int) -> History:
         """These and one more, of which the newest `limit` stay."""
-        texts = (*self.texts, text)
-        return History(texts[-limit:] if limit else ()) if len(texts) > limit else History(texts)
+        if self.count < limit:
+            return History(f"{self.text}\n{text}" if self.count else text, self.count + 1)
+        if limit == 0:
+            return History()
+        kept = self.text
+        for _ in range(self.count + 1 - limit):
+            kept = kept[kept.find("\n") + 1 :] if "\n" in kept else ""
+        return History(f"{kept}\n{text}" if kept else text, limit)

@@ -29,6 +29,8 @@ class Chunk:
     next_offset: int
     # Can be read more than once.
     records: Iterable[Record]
+    # As they came from Kafka.
+    size_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,8 @@ def take(result: Any) -> Chunk | None:
     if not kept:
         return None
     records = Committed(waiting._records.buffer, first, kept)
-    return Chunk(tp.topic, tp.partition, first, waiting.next_fetch_offset, records)
+    size_bytes = len(waiting._records.buffer)
+    return Chunk(tp.topic, tp.partition, first, waiting.next_fetch_offset, records, size_bytes)
 
 
 def committed(waiting: Any, tp: Any) -> Iterator[int]:

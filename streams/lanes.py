@@ -42,8 +42,9 @@ from tables.entity import ChangedRow, Rows
 from tables.store import DamagedError, Store, StoreError, set_aside
 from tables.timers import Timers
 
-# Batches that wait for a lane. One is enough to compute while the next is fetched; more only adds latency.
-WAITING_BATCHES = 1
+# How much may wait for a lane, and how much it takes as one batch: all that has come while it was busy, up to about
+# this. Small polls so become one transaction under load, and a busy lane does not hold up the polls of the others.
+BATCH_BYTES = 4 << 20
 # How long cycles may wait for the collector while there is no quiet moment.
 SWEEP_AT_LEAST_S = 20.0
 
@@ -83,6 +84,13 @@ class Sent(NamedTuple):
     future: asyncio.Future[Any]
 
 
+class Batch(NamedTuple):
+    """What a lane does in one transaction: polls, and ticks between them."""
+
+    items: list[Chunk | Clock]
+    chunks: list[Chunk]
+
+
 class Computed(NamedTuple):
     """What a batch makes: how many records it had, what is to be sent, which rows changed."""
 
@@ -106,7 +114,9 @@ class Lane:
         self.config, self.role, self.partition, self.metrics = config, role, partition, metrics
         self.name = f"{config.plan.name}.{role}.{partition}"
         self.source = TopicPartition(topics.topic_name(config.plan, role), partition)
-        self.queue: asyncio.Queue[Chunk | Clock] = asyncio.Queue(WAITING_BATCHES)
+        self.queue: asyncio.Queue[Chunk | Clock] = asyncio.Queue()
+        self.waiting_bytes = 0
+        self._room = asyncio.Event()
         self.store: Store | None = None
         # Changelog topic → entity, and the offset after the last record that the lane knows of.
         self.changelogs: dict[str, str] = {}
@@ -174,40 +184,50 @@ class Lane:
 
     async def _run(self) -> None:
         while True:
-            item = await self.queue.get()
+            batch = self._taken(await self.queue.get())
             started = time.monotonic()
-            self.metrics.took(self.name, 1 if isinstance(item, Clock) else item.next_offset - item.first)
+            self.metrics.took(self.name, sum(item.next_offset - item.first for item in batch.chunks) or 1)
             try:
                 async with asyncio.timeout(self.config.stuck_s):
-                    await self._commit(item)
+                    await self._commit(batch)
             except TimeoutError as error:
                 raise TimeoutError(f"a batch was not committed within {self.config.stuck_s:g} s") from error
             self.metrics.committed(self.name, time.monotonic() - started)
-            self.queue.task_done()
+            for _ in batch.items:
+                self.queue.task_done()
 
-    async def _commit(self, item: Chunk | Clock) -> None:
+    def _taken(self, first: Chunk | Clock) -> Batch:
+        """All that waits, from `first` on, up to the bound."""
+        items, size_bytes = [first], 0
+        while True:
+            last = items[-1]
+            size_bytes += 0 if isinstance(last, Clock) else last.size_bytes
+            if size_bytes >= BATCH_BYTES or self.queue.empty():
+                break
+            items.append(self.queue.get_nowait())
+        self.waiting_bytes -= size_bytes
+        self._room.set()
+        return Batch(items, [item for item in items if isinstance(item, Chunk)])
+
+    async def _commit(self, batch: Batch) -> None:
         """One batch, one transaction: 1 compute, 2 begin and send, 3 await, 4 offset, 5 commit, 6 store."""
         # 1. Pure: no await until everything is packed.
-        computed = self._compute(item)
+        computed = self._compute(batch)
         wires, changed = computed.wires, computed.changed
         # 2. Everything into one transaction.
         await self.producer.begin_transaction()
-        sent = [
-            Sent(
-                wire.topic,
-                wire.records,
-                await self.producer.send_batch(wire.batch, wire.topic, partition=wire.partition),
-            )
-            for wire in wires.close()
-        ]
+        sent = []
+        for wire in wires.close():
+            future = await self.producer.send_batch(wire.batch, wire.topic, partition=wire.partition)
+            sent.append(Sent(wire.topic, wire.records, future))
         # 3. A send that fails ends the process: the transaction is never committed with a hole.
         acknowledged = await asyncio.gather(*(wire.future for wire in sent))
         # 4. The offset moves in the same transaction, and says how far the changelogs have come with it.
         heads = moved(self.offsets, self.partition, sent, acknowledged)
-        if not isinstance(item, Clock):
+        if batch.chunks:
             ends = {name: heads[topic] for topic, name in self.changelogs.items()}
             said = f"{mark(self.config.partitions)} {replace(self.heads, ends=ends).written()}"
-            offsets = {self.source: noted(item.next_offset, said.strip())}
+            offsets = {self.source: noted(batch.chunks[-1].next_offset, said.strip())}
             await self.producer.send_offsets_to_transaction(offsets, self.config.group)
         # 5. From here on it has happened.
         await self.producer.commit_transaction()
@@ -215,7 +235,7 @@ class Lane:
         if self.store is not None and changed:
             self.store.write(changed, heads)
             self.offsets = heads
-        if not isinstance(item, Clock):
+        if batch.chunks:
             self.metrics.batch(self.role, computed.records, wires.told, self.stage.tally)
             self._show_time()
 
@@ -223,10 +243,10 @@ class Lane:
         if self.rows is not None:
             self.metrics.time_passed(self.name, self.rows.lane(str(self.partition)).now_ms)
 
-    def _compute(self, item: Chunk | Clock) -> Computed:
+    def _compute(self, batch: Batch) -> Computed:
         """What a batch makes; if a part is too large for Kafka, the batch once more with every record measured."""
         try:
-            return self._pack(item)
+            return self._pack(batch)
         except TooLargeError:
             if self.rows is None or self.store is None or self.timers is None:
                 raise
@@ -235,17 +255,17 @@ class Lane:
         self.stage.tally.clear()
         self.stage.careful = True
         try:
-            return self._pack(item)
+            return self._pack(batch)
         finally:
             self.stage.careful = False
 
-    def _pack(self, item: Chunk | Clock) -> Computed:
+    def _pack(self, batch: Batch) -> Computed:
         wires = Wires(self.config.plan, self.partition, self.config.partitions, self.producer.create_batch)
-        count = 0
-        if isinstance(item, Clock):
-            wires.add(records.clock(item, self.partition, item.at_ms))
-        else:
-            step, add = self.stage.step, wires.add
+        step, add, count = self.stage.step, wires.add, 0
+        for item in batch.items:
+            if isinstance(item, Clock):
+                add(records.clock(item, self.partition, item.at_ms))
+                continue
             for record in item.records:
                 count += 1
                 for out in step(record):
@@ -258,10 +278,14 @@ class Lane:
         return Computed(count, wires, changed)
 
     async def submit(self, chunk: Chunk) -> None:
-        """Hand the lane its next batch; waits while it is busy (that is the back-pressure)."""
+        """Hand the lane what was read next; waits while much is waiting already (that is the back-pressure)."""
         if chunk.first < self.next_offset:
             die(f"lane {self.name}: offset {chunk.first} comes again, {self.next_offset} was expected")
         self.next_offset = chunk.next_offset
+        while self.waiting_bytes and self.waiting_bytes + chunk.size_bytes > BATCH_BYTES:
+            self._room.clear()
+            await self._room.wait()
+        self.waiting_bytes += chunk.size_bytes
         await self.queue.put(chunk)
 
     async def tick(self, now_ms: int) -> None:

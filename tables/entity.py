@@ -133,7 +133,7 @@ def encoded(row: BaseModel, to_json: Callable[..., bytes]) -> bytes:
     if not isinstance(row, Row):
         return to_json(row)
     head = to_json(row, exclude=CARRIED)
-    tail = f',"changes":[{",".join(row.changes.texts)}],"seen":[{row.seen.text[1:]}]}}'
+    tail = f',"changes":[{row.changes.listed()}],"seen":[{row.seen.text[1:]}]}}'
     return head[:-1] + tail.encode()
 
 

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -512,3 +513,39 @@ async def test_lanes_of_one_worker_come_and_go_with_their_databases(
         await lanes.revoke()
     assert time.monotonic() - started < 20
     assert len(await now(kafka, f"{name}.events")) == len(records)
+
+
+async def test_what_has_come_while_a_lane_was_busy_is_one_batch(
+    kafka: KafkaSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BATCH_BYTES", 100)
+    name = await made(kafka)
+    records = standing(moves(60, duplicates=0), f"{name}.raw")
+    polls = [replace(chunk(records[n : n + 10]), size_bytes=40) for n in range(0, 60, 10)]
+    async with opened(Lane(config(kafka, name, tmp_path), topics.RAW, 0, Metrics())) as lane:
+        begin, go_on = lane.producer.begin_transaction, asyncio.Event()
+
+        async def held() -> None:
+            await go_on.wait()
+            await begin()
+
+        lane.producer.begin_transaction = held
+        await lane.submit(polls[0])
+        # It is taken at once; two more may wait, the third has to.
+        await asyncio.sleep(0.1)
+        await asyncio.wait_for(lane.submit(polls[1]), 1)
+        await asyncio.wait_for(lane.submit(polls[2]), 1)
+        third = asyncio.create_task(lane.submit(polls[3]))
+        await asyncio.sleep(0.2)
+        assert not third.done()
+        go_on.set()
+        await asyncio.wait_for(third, 10)
+        for poll in polls[4:]:
+            await lane.submit(poll)
+        await done(lane)
+        assert lane.waiting_bytes == 0
+        batches = lane.metrics.registry.get_sample_value("midstream_batch_records_count", {"topic": "raw"})
+        assert batches is not None
+        assert batches < len(polls)
+        assert await asyncio.to_thread(committed, kafka, lane) == 60
+    assert len(await now(kafka, f"{name}.events")) == 60
