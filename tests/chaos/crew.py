@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from streams.exits import EXIT_DIED, EXIT_MISTAKE
+from streams.exits import EXIT_DIED, EXIT_MISTAKE, EXIT_UNAVAILABLE
 from streams.settings import KafkaSettings
 from tests.support.workers import Worker
 
@@ -19,6 +19,9 @@ from tests.support.workers import Worker
 SESSION_S = 6.0
 TICK_S = 0.02
 STOPPED = "midstream: stopped: "
+# How the line begins with which a worker may end itself, by exit code: it stopped; Kafka was not there to begin with.
+SAID = {EXIT_DIED: STOPPED, EXIT_UNAVAILABLE: "midstream: Kafka"}
+NEVER = "\0"
 # An orderly stop; our SIGKILL; and a SIGTERM that came before the worker listened to it: it had nothing open.
 ORDERLY = (0, -signal.SIGKILL, -signal.SIGTERM)
 # What a program that is wrong raises; a worker that ends itself because of the world says something else.
@@ -163,11 +166,7 @@ class Crew:
             f"{each.place} ended with {each.code}: {each.line}"
             for each in self.ended
             if each.code not in ORDERLY
-            and (
-                each.code != EXIT_DIED
-                or not each.line.startswith(STOPPED)
-                or any(b in each.line for b in BUGS)
-            )
+            and (not each.line.startswith(SAID.get(each.code, NEVER)) or any(b in each.line for b in BUGS))
         ]
 
 

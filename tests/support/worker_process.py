@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from streams import transport, worker
+from streams.failures import told
 from streams.lanes import LaneConfig
 from streams.pipeline import Pipeline
 from streams.plan import compile_plan
@@ -78,7 +79,15 @@ def main(arguments: str) -> None:
         instance=given["instance"],
         attached=given["attached"],
     )
-    worker.run_worker(compile_plan(pipeline_of(given["expression"])), config)
+    try:
+        worker.run_worker(compile_plan(pipeline_of(given["expression"])), config)
+    except Exception as error:
+        # As `midstream worker` ends: an error that a person can do something about is a line and a code.
+        known = told(error)
+        if known is None:
+            raise
+        print(f"midstream: {known[1]}", file=sys.stderr, flush=True)
+        sys.exit(known[0])
 
 
 if __name__ == "__main__":
