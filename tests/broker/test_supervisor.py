@@ -70,7 +70,7 @@ def test_a_killed_worker_comes_back_to_its_lanes_and_no_other_lane_moves(
     records = load.stop()
     wait_idle(kafka, name)
     wait_until(lambda: crew.told("/healthz")[1].get("lag") == 0, "no lag")
-    assert crew.told("/readyz")[0] == 200
+    wait_until(lambda: crew.told("/readyz")[0] == 200, "all lanes to run")
     crew.send(signal.SIGTERM)
     assert crew.wait() == 0
     verify(kafka, name, records)
