@@ -15,7 +15,7 @@ import faust
 from aiokafka import AIOKafkaProducer
 
 from benchmarks import alert_worker
-from streams import lanes, worker
+from streams import lane, worker
 from streams.kafka import MAX_REQUEST_BYTES
 from streams.lanes import Lanes
 from streams.plan import Plan
@@ -83,7 +83,7 @@ def main() -> None:
         return app
 
     with (
-        mock.patch.object(lanes, "transactional_producer", producer),
+        mock.patch.object(lane, "transactional_producer", producer),
         mock.patch.object(worker, "build", built),
     ):
         alert_worker.main()

@@ -43,7 +43,7 @@ class Held(State):
 
 
 class Lane:
-    """Rows and database of one lane, as `streams.lanes` uses them."""
+    """Rows and database of one lane, as `streams.lane` uses them."""
 
     def __init__(self, folder: Path, text: str) -> None:
         """Empty."""

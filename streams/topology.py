@@ -5,14 +5,14 @@
      └► quarantine ◄──│─└── copies, links, clock ┘  └► quarantine
                       └──── people's answers
 
-Both steps are pure: they read records and rows and return what is to be written; `streams.lanes` writes it in one
+Both steps are pure: they read records and rows and return what is to be written; `streams.lane` writes it in one
 transaction. Time comes in clock records, never from a clock.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -54,6 +54,10 @@ class Ingest:
     tally: Counter[tuple[str, ...]] = field(default_factory=Counter)
     # A body has its limit at the door already.
     careful: bool = False
+
+    def start_over(self, timers: Iterable[tuple[int, str, str]]) -> None:
+        """Ingest remembers nothing but its tally."""
+        self.tally.clear()
 
     def step(self, record: Record) -> list[Out]:
         """The way of one raw record: judged, then sent to the entity that owns it."""
@@ -129,6 +133,13 @@ class EntityLane:
             for name in (known.owner, *(copy.entity for copy in self.plan.copies[type])):
                 plan, owner = self.plan.entities[name], name == known.owner
                 self.ways[name, type] = Way(plan, owner, self.models[type], self.follow)
+
+    def start_over(self, timers: Iterable[tuple[int, str, str]]) -> None:
+        """Know again what is stored, and nothing of what came since; `timers` are the stored ones."""
+        self.rows.start_over()
+        self.timers.start_over(timers)
+        self.tally.clear()
+        self.times.clear()
 
     def step(self, record: Record) -> list[Out]:
         """Read one record and send it the way of its kind; what cannot be followed is quarantined."""

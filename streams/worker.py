@@ -22,7 +22,8 @@ from faust.types import TP, StreamT
 from streams import kafka, topics
 from streams.exits import EXIT_MISTAKE, die, stop_with_stdin
 from streams.health import Health, Teller, pages
-from streams.lanes import LaneConfig, Lanes
+from streams.lane import LaneConfig
+from streams.lanes import Lanes
 from streams.metrics import Metrics, serve
 from streams.outage import Outage
 from streams.partitions import fitting

@@ -1,6 +1,6 @@
 """Bugs, planted into a worker's process on purpose: the checker must find each of them.
 
-Each breaks one rule of `streams.lanes`, by wrapping what the lanes call.
+Each breaks one rule of `streams.lane`, by wrapping what the lanes call.
 """
 
 import uuid
@@ -8,9 +8,9 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer, OffsetAndMetadata
 
-from streams import kafka, lanes
+from streams import kafka, lane
 from streams.chunks import Chunk
-from streams.lanes import Lane
+from streams.lane import Lane
 from streams.partitions import mark
 from tables.entity import ChangedRow, Rows
 from tables.store import Store
@@ -68,7 +68,7 @@ def no_fencing() -> None:
     def unfenced(clients: Any, name: str, *rest: Any, **options: Any) -> AIOKafkaProducer:
         return producer(clients, f"{name}.{uuid.uuid4().hex}", *rest, **options)
 
-    lanes.transactional_producer = unfenced  # type: ignore[attr-defined] # where it is called from
+    lane.transactional_producer = unfenced  # type: ignore[attr-defined] # where it is called from
 
 
 PLANTS = {"offsets first": offsets_first, "rows first": rows_first, "no fencing": no_fencing}

@@ -605,3 +605,25 @@ def test_what_would_be_too_large_is_refused_and_leaves_no_trace(
 def test_without_care_sizes_are_the_wires_business() -> None:
     memory = run(pages("pages"), [say(page(text=5000), 0, "e1")])
     assert memory.quarantine == []
+
+
+def test_a_batch_that_is_begun_anew_makes_what_it_made() -> None:
+    """Also of the time that a clock in it had brought, and of the timers that it had fired."""
+    told = [
+        say(page(), 0, "e1"),
+        passed(at(1)),
+        say(page(), 1.5, "e2"),
+        passed(at(60)),
+        say(page(), 61, "e3"),
+    ]
+    expected = run(pages("pages", settle_s=60), told)
+    memory = Memory(pages("pages", settle_s=60))
+    memory.send(told)
+    memory.lane.start_over([])
+    memory.records.clear()
+    # A decision's record says from which offset it comes: the same ones are read again.
+    memory._offset = 0
+    memory.send(told)
+    assert memory.lane.tally == expected.lane.tally
+    assert memory.records == expected.records
+    assert memory.lane.rows.changed() == expected.lane.rows.changed()

@@ -184,10 +184,10 @@ ENDS = {
     ),
     "opening the lanes": (
         """
-        from streams import lanes
+        from streams import lane
         async def opening(self):
             raise RuntimeError("broken")
-        lanes.Lane.open = opening
+        lane.Lane.open = opening
         """,
         "{name}: a lane could not be opened: RuntimeError: broken",
     ),
@@ -220,17 +220,17 @@ ENDS = {
     ),
     "the ticker": (
         """
-        from streams import lanes
+        from streams import lane
         async def tick(self, now_ms):
             raise RuntimeError("broken")
-        lanes.Lane.tick = tick
+        lane.Lane.tick = tick
         """,
         "{name}: ticker: RuntimeError: broken",
     ),
     "a poll that never ends": (
         """
         import asyncio
-        from streams import transport, worker, lanes
+        from streams import transport, worker
         async def poll(self, active_partitions, timeout):
             await asyncio.sleep(3600)
         transport.BatchConsumer._getmany = poll

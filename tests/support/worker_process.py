@@ -13,7 +13,7 @@ from typing import Any
 
 from streams import transport, worker
 from streams.failures import told
-from streams.lanes import LaneConfig
+from streams.lane import LaneConfig
 from streams.pipeline import Pipeline
 from streams.plan import compile_plan
 from streams.settings import KafkaSettings
