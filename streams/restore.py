@@ -146,7 +146,6 @@ async def copy(
         metrics.restoring(lane, done, total, time.monotonic() - started)
         if time.monotonic() - moved > stuck_s:
             raise TimeoutError(f"nothing came of {sorted(tp.topic for tp in missing)} for {stuck_s:g} s")
-    store.restored()
     metrics.restored(count, time.monotonic() - started)
 
 

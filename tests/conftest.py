@@ -48,12 +48,13 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaSettings]:
 
 @pytest.fixture(autouse=True)
 def mourned(request: pytest.FixtureRequest) -> Iterator[None]:
-    """aiokafka forgets to close connections to a broker that dies while it connects: they are of the test that killed
-    it, and not of the one in which the collector happens to find them.
+    """aiokafka forgets to close a connection when it is cancelled, or its broker dies, while it connects: such ones are
+    of the test that did that, and not of the one in which the collector happens to find them.
     """
     yield
     group = request.node.get_closest_marker("xdist_group")
-    if group is not None and group.args == ("brokers",):
+    killed = group is not None and group.args == ("brokers",)
+    if killed or request.node.get_closest_marker("cancels") is not None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)
             gc.collect()

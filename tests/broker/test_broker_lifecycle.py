@@ -114,6 +114,15 @@ def wait_until_gone(pid: int, within_s: float = 25.0) -> None:
         time.sleep(0.02)
 
 
+def wait_until_stopped(pid: int, within_s: float = 25.0) -> None:
+    """A signal stops a process's threads one after the other; until the last one has stopped, it may answer."""
+    deadline = time.monotonic() + within_s
+    threads = Path(f"/proc/{pid}/task")
+    while {path.read_text().rsplit(") ", 1)[1][0] for path in threads.glob("*/stat")} != {"T"}:
+        assert time.monotonic() < deadline, f"process {pid} still runs"
+        time.sleep(0.02)
+
+
 def wait_until_missing(path: Path) -> None:
     deadline = time.monotonic() + 5.0
     while path.exists():
@@ -209,6 +218,7 @@ def test_a_stopped_process_is_unresponsive_and_still_ended(data: Path) -> None:
     pid = pid_of(broker.start(attached=True))
 
     os.kill(pid, signal.SIGSTOP)
+    wait_until_stopped(pid)
 
     status = broker.status()
     assert status.state == "unresponsive"

@@ -189,8 +189,14 @@ def disk_lost(episode: Episode) -> None:
 def disk_full(episode: Episode) -> None:
     """RocksDB cannot grow a file any more: it ends with a line, commits nothing that it has not, and goes on later."""
     crew = episode.crew
+    crew.start("one")
     for number in range(1 if episode.brief else 3):
-        crew.start("one", file_limit_bytes=episode.random.randrange(100_000, 400_000))
+        episode.progress(50)
+        # A database goes on with the buffers that it was made with: it has to be a new one to have small ones.
+        crew.kill("one")
+        crew.look()
+        lose_databases(episode)
+        crew.start("one", file_limit_bytes=episode.random.randrange(25_000, 60_000))
         ended = crew.wait_end("one", 60)
         told = ended is not None and ended.code == EXIT_DIED and ended.line.startswith(STOPPED)
         episode.expect(told, f"a full disk must end it with a line that says so: {ended}")
@@ -198,9 +204,6 @@ def disk_full(episode: Episode) -> None:
         episode.check_databases()
         crew.start("one")
         episode.progress(50)
-        if not episode.brief:
-            crew.kill("one")
-            crew.look()
 
 
 def disk_damaged(episode: Episode) -> None:

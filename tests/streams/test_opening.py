@@ -86,7 +86,6 @@ async def test_a_database_of_another_life_is_not_gone_on_with(
     await door.commit_offsets(opening.clients, opening.group, committed)
     stale = Store(opening.folder)
     stale.restore({b"cat:stale": (b"1", None)}, {})
-    stale.restored()
     stale.close()
     assert await rows_of(opening) == 10
     assert "is from before its changelogs were taken as they are" in capsys.readouterr().err

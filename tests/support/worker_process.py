@@ -17,6 +17,7 @@ from streams.lane import LaneConfig
 from streams.pipeline import Pipeline
 from streams.plan import compile_plan
 from streams.settings import KafkaSettings
+from tables import store
 
 PR_SET_PDEATHSIG = 1
 
@@ -57,6 +58,8 @@ def sabotage(given: dict[str, Any]) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if given["file_limit_bytes"] is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (given["file_limit_bytes"],) * 2)
+        # So that it soon writes a file, and that one too large a one.
+        store.WRITE_BUFFER_BYTES = 8 * given["file_limit_bytes"]
     if given["session_s"] is not None:
         worker.SESSION_TIMEOUT_S = worker.STATIC_SESSION_TIMEOUT_S = given["session_s"]
         worker.HEARTBEAT_S = given["session_s"] / 6

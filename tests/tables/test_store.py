@@ -223,27 +223,50 @@ def test_only_what_is_damaged_is_called_so(folder: Path, said: str, kind: type[S
     assert type(trouble("open", folder, Exception(said))) is kind
 
 
-def test_a_full_disk_is_told_with_the_folder_the_room_and_what_to_do(folder: Path) -> None:
-    code = f"""
-import resource
+FILLER = """
+import os, resource, sys
 from pathlib import Path
+from tables import store as module
 from tables.entity import ChangedRow
-from tables.store import FullError, Store
-store = Store(Path({str(folder)!r}))
-store.write([ChangedRow("e", b"e:1", b"small", None, None)], {{"c": 1}})
-resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+module.WRITE_BUFFER_BYTES = 1 << 16
+store = module.Store(Path(sys.argv[1]))
+store.write([ChangedRow("e", b"e:0", b"small", None, None)], {"c": 0})
+resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
+for number in range(1, int(sys.argv[2])):
+    try:
+        store.write([ChangedRow("e", b"e:%d" % number, os.urandom(20_000), None, None)], {"c": number})
+    except module.FullError as error:
+        print(error)
+        break
 try:
-    store.write([ChangedRow("e", b"e:2", b"x" * 200_000, None, None)], {{"c": 2}})
-except FullError as error:
+    store.close()
+except module.FullError as error:
     print(error)
 """
+
+
+@pytest.mark.parametrize(("rows", "said_of"), [(1000, ["write", "close"]), (3, ["close"])])
+def test_a_full_disk_is_told_with_the_folder_the_room_and_what_to_do(
+    folder: Path, rows: int, said_of: list[str]
+) -> None:
+    """By the write after the one that filled it, or by the end."""
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", FILLER, str(folder), str(rows)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
     )
-    assert f"cannot write the lane's database {folder}: IO error: " in done.stdout
-    assert re.search(r"The disk has [\d,]+ MB free. Make room", done.stdout)
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(said_of)
+    for line, what in zip(lines, said_of, strict=True):
+        assert line.startswith(f"cannot {what} the lane's database {folder}: IO error: ")
+        assert re.search(r"The disk has [\d,]+ MB free. Make room", line)
+    # What had come to disk is a prefix; here it is none.
     store = Store(folder)
-    assert contents(store) == ({b"e:1": b"small"}, [], {"c": 1})
+    assert contents(store) == ({}, [], {})
     store.close()
 
 
@@ -261,10 +284,21 @@ def test_a_database_knows_of_which_life_it_is(folder: Path) -> None:
 
 # kill -9.
 
-RESTORER = """
+WRITES = {
+    "batches": """
+    due, was = number + 1, number if number > 1 else None
+    store.write([ChangedRow("e", b"e:%d" % key, text * 50, due, was) for key in range(20)], {"c": number, "d": number})
+""",
+    # Older due times are left behind: they are stale.
+    "a restore": """
+    store.restore({b"e:%d" % key: (text * 50, number + 1) for key in range(20)}, {"c": number, "d": number})
+""",
+}
+WRITER = """
 import sys
 from pathlib import Path
 from tables import store as module
+from tables.entity import ChangedRow
 
 module.WRITE_BUFFER_BYTES = 1 << 16
 store = module.Store(Path(sys.argv[1]))
@@ -272,23 +306,25 @@ number = store.offsets().get("c", 0)
 while True:
     number += 1
     text = b"%d" % number
-    store.restore({b"e:%d" % key: (text * 50, None) for key in range(20)}, {"c": number, "d": number})
+    {write}
     print(number, flush=True)
 """
 
 
-def test_a_restore_that_is_killed_leaves_some_whole_prefix_without_a_log(folder: Path) -> None:
-    """Tables are written whole and in order: offsets that are on disk say what is."""
+@pytest.mark.parametrize("writes", WRITES)
+def test_after_kill_9_the_database_is_some_whole_prefix(folder: Path, writes: str) -> None:
+    """Rows, timers and offsets of one batch, all of it: buffers come to disk whole and in order."""
+    code = WRITER.format(write=WRITES[writes].strip())
     reached = []
     for _ in range(4):
         writer = subprocess.Popen(
-            [sys.executable, "-c", RESTORER, str(folder)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", code, str(folder)], cwd=ROOT, stdout=subprocess.PIPE, text=True
         )
         assert writer.stdout is not None
         writer.stdout.readline()
         time.sleep(0.4)
         writer.kill()
-        reported = max(map(int, writer.stdout.read().split("\n")[:-1]))
+        reported = max(map(int, writer.stdout.read().split("\n")[:-1]), default=0)
         writer.wait(timeout=30)
         writer.stdout.close()
         store = Store(folder)
@@ -298,65 +334,9 @@ def test_a_restore_that_is_killed_leaves_some_whole_prefix_without_a_log(folder:
         assert offsets == ({"c": number, "d": number} if number else {})
         rows = {b"e:%d" % key: b"%d" % number * 50 for key in range(20)} if number else {}
         assert dict(store.rows()) == rows
+        due = {key: due_ms for due_ms, _, key in sorted(store.timers())}
+        assert due == ({str(key): number + 1 for key in range(20)} if number else {})
         store.close()
         reached.append(number)
     # It is of use only if something was on disk before the end.
     assert reached[-1] > 0
-
-
-def test_what_a_restore_wrote_is_on_disk_when_it_says_so(folder: Path) -> None:
-    code = f"""
-import os
-from pathlib import Path
-from tables.entity import ChangedRow
-from tables.store import Store
-store = Store(Path({str(folder)!r}))
-store.restore({{b"e:1": (b"one", 5)}}, {{"c": 1}})
-store.restored()
-store.write([ChangedRow("e", b"e:2", b"two", None, None)], {{"c": 2}})
-os._exit(0)
-"""
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60, check=True)
-    store = Store(folder)
-    assert contents(store) == ({b"e:1": b"one", b"e:2": b"two"}, [(5, "e", "1")], {"c": 2})
-    store.close()
-
-
-WRITER = """
-import sys
-from pathlib import Path
-from tables.entity import ChangedRow
-from tables.store import Store
-
-store = Store(Path(sys.argv[1]))
-number = store.offsets().get("c", 0)
-while True:
-    number += 1
-    text = b"%d" % number
-    due, was = number + 1, number if number > 1 else None
-    store.write([ChangedRow("e", b"e:%d" % key, text * 50, due, was) for key in range(20)], {"c": number, "d": number})
-    print(number, flush=True)
-"""
-
-
-def test_after_kill_9_the_database_is_some_whole_prefix(folder: Path) -> None:
-    """Rows, timers and offsets of one batch, all of it, and no batch that was reported is missing."""
-    for _ in range(3):
-        writer = subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(folder)], cwd=ROOT, stdout=subprocess.PIPE, text=True
-        )
-        assert writer.stdout is not None
-        reported = int(writer.stdout.readline())
-        time.sleep(0.3)
-        writer.kill()
-        reported = max([reported, *map(int, writer.stdout.read().split("\n")[:-1])])
-        writer.wait(timeout=30)
-        writer.stdout.close()
-        store = Store(folder)
-        offsets = store.offsets()
-        number = offsets["c"]
-        assert number >= reported
-        assert offsets == {"c": number, "d": number}
-        assert dict(store.rows()) == {b"e:%d" % key: b"%d" % number * 50 for key in range(20)}
-        assert sorted(store.timers()) == sorted((number + 1, "e", str(key)) for key in range(20))
-        store.close()
