@@ -88,12 +88,19 @@ class Process:
 
     def peak_rss_bytes(self) -> int | None:
         """The most memory that it had resident; None where there is no /proc."""
+        return self._status_bytes("VmHWM:")
+
+    def rss_bytes(self) -> int | None:
+        """The memory that it has resident now; None where there is no /proc."""
+        return self._status_bytes("VmRSS:")
+
+    def _status_bytes(self, field: str) -> int | None:
         try:
             status = (PROC / str(self.pid) / "status").read_text()
         except OSError:
             return None
         return next(
-            (int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:")), None
+            (int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith(field)), None
         )
 
 

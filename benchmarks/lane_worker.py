@@ -1,8 +1,8 @@
 """Our worker, as `midstream worker` runs it, on the benchmark's source: a task on the command line in, records out.
 
-Back of the envelope, per event and in the processor's cache: headers 2.5 µs, body 1.5, dedupe 4.8, reduce 7.3, output
-1.4, the rest of the way 4, half a row to encode 2, wire batches 1.6, database and producer 3: 28 µs, 35,000/s on
-one core. 10,000 accounts do not stay in the cache; docs/benchmarks.md has what that costs.
+Back of the envelope, per event and in the processor's cache: record and headers 2 µs, body 2, dedupe 3.5, reduce 6.5,
+output 1.5, the rest of the way 2.5: 18 µs; then a row to encode and write 2.5, wire batches and requests 3: 24 µs,
+40,000/s on one core. 10,000 accounts do not stay in the cache; docs/benchmarks.md has what that costs.
 """
 
 from __future__ import annotations

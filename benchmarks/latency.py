@@ -15,27 +15,23 @@ import argparse
 import gc
 import json
 import os
-import signal
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from aiokafka.errors import KafkaError
-
 from benchmarks import report
 from benchmarks.alerts import alerts
-from benchmarks.broker import broker, fresh_topics
-from benchmarks.contender import ContenderError, Process, Task, running
+from benchmarks.broker import fresh_topics
+from benchmarks.contender import Process, Task, running
 from benchmarks.plot import bar_chart
-from benchmarks.probe import Heard, Listener, ProbeError, Sender, check_once_each, percentile
-from streams.broker import BrokerError
-from streams.exits import EXIT_UNAVAILABLE
+from benchmarks.probe import Heard, Listener, Sender, check_once_each, percentile
+from benchmarks.program import command_line, grounds, say
+from benchmarks.program import run as run_program
 from streams.plan import compile_plan
-from streams.settings import KafkaSettings, SettingsError
+from streams.settings import KafkaSettings
 from streams.topics import ACTIONS, RAW, topics
 
 PARTITIONS = 4
@@ -181,11 +177,6 @@ def line(mode: str, run: dict[str, Any]) -> str:
     )
 
 
-def say(text: str) -> None:
-    """Progress, for a person."""
-    print(text, file=sys.stderr, flush=True)
-
-
 def rates_of(text: str) -> list[int]:
     """Rates from the command line, ascending."""
     found = sorted({int(part) for part in text.split(",")})
@@ -196,47 +187,23 @@ def rates_of(text: str) -> list[int]:
 
 def arguments() -> argparse.Namespace:
     """What was asked for."""
-    parser = argparse.ArgumentParser(
-        prog="benchmarks.latency", description=(__doc__ or "").partition("\n")[0]
-    )
-    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser = command_line("latency", __doc__)
     parser.add_argument("--rates", type=rates_of, default=list(RATES), help="events/s (100,1000,5000)")
     parser.add_argument("--seconds", type=float, default=20.0, help="seconds that count, of each rate (20)")
     parser.add_argument(
         "--warm-up", type=float, default=10.0, help="seconds at the rate that do not count (10)"
     )
-    parser.add_argument("--plot", type=Path, help="also draw the figures, as SVG, in this folder")
     return parser.parse_args()
-
-
-def stop(number: int, frame: object) -> None:
-    """End in order, as on Ctrl-C: what was started is ended, what was made is removed."""
-    raise KeyboardInterrupt
 
 
 def main() -> int:
     """Measure, print, draw; returns the exit code."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, stop)
     asked = arguments()
     # Its pauses are not the worker's.
     gc.disable()
-    try:
-        with (
-            tempfile.TemporaryDirectory(prefix="midstream-latency-", ignore_cleanup_errors=True) as folder,
-            broker(Path(folder, "broker")) as settings,
-        ):
-            about = {"machine": report.machine(), "versions": report.versions(settings)}
-            found = rounds(settings, asked.rates, asked.seconds, asked.warm_up, Path(folder))
-    except KeyboardInterrupt:
-        say("benchmarks.latency: stopped")
-        return 130
-    except (ProbeError, ContenderError) as error:
-        say(f"benchmarks.latency: {error}")
-        return 1
-    except (BrokerError, SettingsError, KafkaError) as error:
-        say(f"benchmarks.latency: {error}")
-        return EXIT_UNAVAILABLE
+    with grounds() as (settings, home):
+        about = {"machine": report.machine(), "versions": report.versions(settings)}
+        found = rounds(settings, asked.rates, asked.seconds, asked.warm_up, home)
     if asked.plot is not None:
         draw(found, asked.plot)
     told = {
@@ -254,4 +221,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_program("latency", main))

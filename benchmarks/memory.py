@@ -9,7 +9,6 @@ of disk, and ten million are hardly more memory. A minute or two for all shapes.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
@@ -21,6 +20,8 @@ from typing import Any
 
 from benchmarks.memory_lane import Shape
 from benchmarks.plot import bar_chart, line_chart
+from benchmarks.program import command_line, positive, say
+from benchmarks.program import run as run_program
 
 ROOT = Path(__file__).parents[1]
 KEYS = (10_000, 100_000, 1_000_000)
@@ -55,7 +56,7 @@ def run(shape: Shape) -> dict[str, Any]:
         "update_us": round(found["update_us"], 1),
         "live_rows": found["live_rows"],
     }
-    print(line(figures), file=sys.stderr, flush=True)
+    say(line(figures))
     return figures
 
 
@@ -108,10 +109,8 @@ def line(run: dict[str, Any]) -> str:
 
 def main() -> int:
     """Measure, print, draw; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="benchmarks.memory", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
-    parser.add_argument("--rows", type=int, default=KEYS[-1], help="rows in the largest shape (1000000)")
-    parser.add_argument("--plot", type=Path, help="also draw the curves, as SVG, in this folder")
+    parser = command_line("memory", __doc__)
+    parser.add_argument("--rows", type=positive, default=KEYS[-1], help="rows in the largest shape (1000000)")
     asked = parser.parse_args()
     found = measure(asked.rows)
     if asked.plot is not None:
@@ -134,4 +133,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_program("memory", main))

@@ -17,7 +17,6 @@ import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -30,10 +29,12 @@ from aiokafka.admin import NewTopic
 from confluent_kafka import OFFSET_END, Consumer, Producer, TopicPartition
 
 from benchmarks import load
-from benchmarks.broker import broker, fresh_topics
+from benchmarks.broker import fresh_topics
 from benchmarks.payments import payments
 from benchmarks.peers.faust_restore import changelog
 from benchmarks.plot import bar_chart
+from benchmarks.program import command_line, grounds, positive, say
+from benchmarks.program import run as run_program
 from streams import kafka
 from streams.plan import compile_plan
 from streams.settings import KafkaSettings
@@ -257,35 +258,24 @@ def kills(settings: KafkaSettings, static: bool, count: int, home: Path) -> list
     return found
 
 
-def say(text: str) -> None:
-    """Progress, for a person."""
-    print(text, file=sys.stderr, flush=True)
-
-
 def arguments() -> argparse.Namespace:
     """What was asked for."""
-    parser = argparse.ArgumentParser(
-        prog="benchmarks.restore", description=(__doc__ or "").partition("\n")[0]
-    )
-    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
-    parser.add_argument("--rows", type=int, default=1_000_000, help="rows in our changelog (1000000)")
-    parser.add_argument("--faust-rows", type=int, default=50_000, help="rows in stock Faust's (50000)")
-    parser.add_argument("--rounds", type=int, default=3, help="restores; the median counts (3)")
-    parser.add_argument("--kills", type=int, default=3, help="kills of a worker; the median counts (3)")
-    parser.add_argument("--plot", type=Path, help="also draw the figures, as SVG, in this folder")
+    parser = command_line("restore", __doc__)
+    parser.add_argument("--rows", type=positive, default=1_000_000, help="rows in our changelog (1000000)")
+    parser.add_argument("--faust-rows", type=positive, default=50_000, help="rows in stock Faust's (50000)")
+    parser.add_argument("--rounds", type=positive, default=3, help="restores; the median counts (3)")
+    parser.add_argument("--kills", type=positive, default=3, help="kills of a worker; the median counts (3)")
     return parser.parse_args()
 
 
 def main() -> int:
     """Measure and print the report; returns the exit code."""
     asked = arguments()
-    with tempfile.TemporaryDirectory(prefix="midstream-bench-", ignore_cleanup_errors=True) as folder:
-        home = Path(folder)
-        with broker(home / "broker") as settings:
-            runs = ours(settings, asked.rows, asked.rounds, home)
-            peer = faust(settings, asked.faust_rows, home)
-            static = kills(settings, True, asked.kills, home / "static")
-            dynamic = kills(settings, False, 1, home / "dynamic")
+    with grounds() as (settings, home):
+        runs = ours(settings, asked.rows, asked.rounds, home)
+        peer = faust(settings, asked.faust_rows, home)
+        static = kills(settings, True, asked.kills, home / "static")
+        dynamic = kills(settings, False, 1, home / "dynamic")
     report = {
         "rows_per_s": round(statistics.median(asked.rows / run["seconds"] for run in runs)),
         "faust_rows_per_s": round(peer["records"] / peer["seconds"]),
@@ -332,4 +322,4 @@ def lines(report: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_program("restore", main))

@@ -14,11 +14,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Sequence
@@ -26,22 +24,21 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from aiokafka.errors import KafkaError
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from benchmarks import outputs
-from benchmarks.broker import broker, fresh_topics
-from benchmarks.contender import ROOT, last_lines
+from benchmarks.broker import fresh_topics
+from benchmarks.contender import ROOT, ContenderError, last_lines
 from benchmarks.load import IN_FLIGHT, payments_load
 from benchmarks.payments import payments
 from benchmarks.plot import line_chart
+from benchmarks.program import command_line, grounds, positive, say
+from benchmarks.program import run as run_program
 from benchmarks.report import machine
 from schemas.keys import partition_of
-from streams.broker import BrokerError
 from streams.embedded.folder import free_port
-from streams.exits import EXIT_UNAVAILABLE
 from streams.plan import compile_plan
-from streams.settings import KafkaSettings, SettingsError
+from streams.settings import KafkaSettings
 from streams.topics import CHANGES, EVENTS, topics
 
 PARTITIONS = 4
@@ -54,10 +51,6 @@ DEFINITION = (
     "events divided by the seconds from the moment at which all of them become visible to workers that already hold "
     "their lanes, to the moment at which the group has committed the last one"
 )
-
-
-class ScaleError(Exception):
-    """A run did not do its work; the message says how, and what was said last."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +103,7 @@ class Crew:
         """Wait until every process has its share of the lanes.
 
         Raises:
-            ScaleError: it has ended, or takes too long.
+            ContenderError: it has ended, or takes too long.
         """
         lanes = 2 * PARTITIONS
 
@@ -133,12 +126,12 @@ class Crew:
         """Wait until `done`; returns when it was (`time.monotonic`).
 
         Raises:
-            ScaleError: it has ended, or takes too long.
+            ContenderError: it has ended, or takes too long.
         """
         deadline_s = time.monotonic() + within_s
         while not done():
             if self.process.poll() is not None or time.monotonic() > deadline_s:
-                raise ScaleError(f"waited in vain for {what}. {last_lines(self.log)}")
+                raise ContenderError(f"waited in vain for {what}. {last_lines(self.log)}")
             time.sleep(LOOK_S)
         return time.monotonic()
 
@@ -180,7 +173,7 @@ def unseen(settings: KafkaSettings, topic: str, events: int) -> tuple[Producer, 
         while len(producer) > IN_FLIGHT:
             producer.poll(0.01)
     if left := producer.flush(60):
-        raise ScaleError(f"{topic}: {left} of {events} records were not taken by the broker within 60 s")
+        raise ContenderError(f"{topic}: {left} of {events} records were not taken by the broker within 60 s")
     return producer, counts
 
 
@@ -188,7 +181,7 @@ def measure(settings: KafkaSettings, processes: int, number: int, events: int, h
     """Fresh topics, workers with their lanes, the load all at once, until it is committed; then all is gone again.
 
     Raises:
-        ScaleError: it was not done, or the committed outputs are not one per event.
+        ContenderError: it was not done, or the committed outputs are not one per event.
     """
     name = f"scale-{os.getpid()}-{number}-{processes}"
     plan = replace(compile_plan(payments), name=name)
@@ -216,7 +209,7 @@ def measure(settings: KafkaSettings, processes: int, number: int, events: int, h
             crew.end()
         counted = outputs.count(settings, f"{name}.{CHANGES}", PARTITIONS)
     if counted != (events, events):
-        raise ScaleError(
+        raise ContenderError(
             f"{processes} processes: expected {events} committed outputs, one per event, got {counted.records} for "
             f"{counted.event_ids} events. The round does not count."
         )
@@ -292,11 +285,6 @@ def draw(told: dict[str, Any], folder: Path) -> None:
     line_chart(folder / "scale.svg", title, "worker processes", "events/s", curves)
 
 
-def say(text: str) -> None:
-    """Progress, for a person."""
-    print(text, file=sys.stderr, flush=True)
-
-
 def numbers(text: str) -> list[int]:
     """Numbers of processes from the command line."""
     found = [int(part) for part in text.split(",")]
@@ -307,45 +295,21 @@ def numbers(text: str) -> list[int]:
 
 def arguments() -> argparse.Namespace:
     """What was asked for."""
-    parser = argparse.ArgumentParser(prog="benchmarks.scale", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
-    parser.add_argument("--rounds", type=int, default=3, help="measured rounds (3)")
-    parser.add_argument("--events", type=int, default=200_000, help="events per run (200000)")
+    parser = command_line("scale", __doc__)
+    parser.add_argument("--rounds", type=positive, default=3, help="measured rounds (3)")
+    parser.add_argument("--events", type=positive, default=200_000, help="events per run (200000)")
     parser.add_argument("--processes", type=numbers, default=[1, 2, 4], help="how many processes (1,2,4)")
     parser.add_argument(
         "--no-warm-up", action="store_true", help="measure a cold broker from the first run on"
     )
-    parser.add_argument("--plot", type=Path, help="also draw the curve, as SVG, in this folder")
     return parser.parse_args()
-
-
-def stop(number: int, frame: object) -> None:
-    """End in order, as on Ctrl-C: what was started is ended, what was made is removed."""
-    raise KeyboardInterrupt
 
 
 def main() -> int:
     """Run the rounds and print the report; returns the exit code."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, stop)
     asked = arguments()
-    try:
-        with (
-            tempfile.TemporaryDirectory(prefix="midstream-scale-", ignore_cleanup_errors=True) as folder,
-            broker(Path(folder, "broker")) as settings,
-        ):
-            runs = rounds(
-                settings, asked.processes, asked.rounds, asked.events, Path(folder), not asked.no_warm_up
-            )
-    except KeyboardInterrupt:
-        say("benchmarks.scale: stopped")
-        return 130
-    except (ScaleError, TimeoutError) as error:
-        say(f"benchmarks.scale: {error}")
-        return 1
-    except (BrokerError, SettingsError, KafkaError) as error:
-        say(f"benchmarks.scale: {error}")
-        return EXIT_UNAVAILABLE
+    with grounds() as (settings, home):
+        runs = rounds(settings, asked.processes, asked.rounds, asked.events, home, not asked.no_warm_up)
     told = report(runs)
     if asked.plot is not None:
         draw(told, asked.plot)
@@ -354,4 +318,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_program("scale", main))

@@ -12,12 +12,10 @@ four to six minutes.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import random
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -32,10 +30,12 @@ from confluent_kafka.admin import AdminClient
 from pydantic_core import from_json
 
 from benchmarks import outputs, peer_env, progress
-from benchmarks.broker import broker, fresh_topics
+from benchmarks.broker import fresh_topics
 from benchmarks.contender import Task, running
 from benchmarks.load import Load, payments_load
 from benchmarks.peers.work import NEW, paid
+from benchmarks.program import command_line, grounds, positive, say
+from benchmarks.program import run as run_program
 from benchmarks.report import PARTITIONS
 from benchmarks.roster import chosen
 from schemas.keys import partition_of
@@ -260,27 +260,18 @@ def words(found: Found) -> str:
     return "\n".join(lines)
 
 
-def say(text: str) -> None:
-    """Progress, for a person."""
-    print(text, file=sys.stderr, flush=True)
-
-
 def main() -> int:
     """Run the campaign and print what it found; returns the exit code, 0 whatever Faust did."""
-    parser = argparse.ArgumentParser(prog="benchmarks.stock_faust_chaos")
-    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
-    parser.add_argument("--kills", type=int, default=10, help="how often a worker is killed (10)")
-    parser.add_argument("--rate", type=int, default=500, help="events a second (500)")
+    parser = command_line("stock_faust_chaos", __doc__, plots=False)
+    parser.add_argument("--kills", type=positive, default=10, help="how often a worker is killed (10)")
+    parser.add_argument("--rate", type=positive, default=500, help="events a second (500)")
     parser.add_argument("--seed", type=int, default=1, help="of the instants and the victims (1)")
     asked = parser.parse_args()
-    with (
-        tempfile.TemporaryDirectory(prefix="midstream-bench-", ignore_cleanup_errors=True) as folder,
-        broker(Path(folder, "broker")) as settings,
-    ):
-        found = campaign(settings, asked.kills, asked.rate, asked.seed, Path(folder))
+    with grounds() as (settings, home):
+        found = campaign(settings, asked.kills, asked.rate, asked.seed, home)
     print(json.dumps(asdict(found)) if asked.json else words(found))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_program("stock_faust_chaos", main))

@@ -12,27 +12,22 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
-
-from aiokafka.errors import KafkaError
 
 from benchmarks import load, outputs, peer_env, progress, report
-from benchmarks.broker import broker, fresh_topics
+from benchmarks.broker import fresh_topics
 from benchmarks.contender import ContenderError, Task, running
 from benchmarks.payments import payments
+from benchmarks.program import command_line, grounds, positive, say
+from benchmarks.program import run as run_program
 from benchmarks.report import PARTITIONS, Run
 from benchmarks.roster import Contender, chosen, in_turn
-from streams.broker import BrokerError
-from streams.exits import EXIT_UNAVAILABLE
 from streams.plan import compile_plan
-from streams.settings import KafkaSettings, SettingsError
+from streams.settings import KafkaSettings
 from streams.topics import CHANGES, EVENTS, Topic, topics
 
 # The warm-up round gets one in so many of the events: enough for the broker, whose code is compiled by then.
@@ -189,43 +184,21 @@ def rounds(
     return kept
 
 
-def say(text: str) -> None:
-    """Progress, for a person."""
-    print(text, file=sys.stderr, flush=True)
-
-
-def positive(text: str) -> int:
-    """A count from the command line."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a number of at least 1, got {number}")
-    return number
-
-
 def arguments() -> argparse.Namespace:
     """What was asked for."""
-    parser = argparse.ArgumentParser(
-        prog="benchmarks.throughput", description=(__doc__ or "").partition("\n")[0]
-    )
-    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser = command_line("throughput", __doc__)
     parser.add_argument("--rounds", type=positive, default=3, help="measured rounds (3)")
     parser.add_argument("--events", type=positive, default=1_000_000, help="events per round (1000000)")
     parser.add_argument("--contenders", help="some of them, separated by commas (all)")
     parser.add_argument(
         "--no-warm-up", action="store_true", help="measure a cold broker from the first round on"
     )
-    parser.add_argument("--plot", type=Path, help="also draw the medians, as SVG, in this folder")
     asked = parser.parse_args()
     try:
         asked.contenders = chosen(asked.contenders)
     except ValueError as error:
         parser.error(str(error))
     return asked
-
-
-def stop(number: int, frame: FrameType | None) -> None:
-    """End in order, as on Ctrl-C: what was started is ended, what was made is removed."""
-    raise KeyboardInterrupt
 
 
 def print_report(found: Mapping[str, object], as_json: bool) -> None:
@@ -235,27 +208,15 @@ def print_report(found: Mapping[str, object], as_json: bool) -> None:
 
 def main() -> int:
     """Run the rounds and print the report; returns the exit code."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, stop)
     asked = arguments()
     events = [0 if asked.no_warm_up else -(-asked.events // WARM_UP_ONE_IN), *[asked.events] * asked.rounds]
-    try:
-        taking_part, missing = starters(asked.contenders)
-        with (
-            tempfile.TemporaryDirectory(prefix="midstream-bench-", ignore_cleanup_errors=True) as folder,
-            broker(Path(folder, "broker")) as settings,
-        ):
-            where = report.circumstances(settings, asked.contenders)
-            kafka, load_1m = where["versions"]["kafka"], where["machine"]["load_1m"]
-            say(f"broker at {settings.bootstrap}, Kafka {kafka}; load {load_1m}")
-            with filled(settings, taking_part, [count for count in set(events) if count]):
-                runs = rounds(settings, taking_part, events, Path(folder), missing)
-    except KeyboardInterrupt:
-        say("benchmarks.throughput: stopped")
-        return 130
-    except (BrokerError, SettingsError, KafkaError) as error:
-        say(f"benchmarks.throughput: {error}")
-        return EXIT_UNAVAILABLE
+    taking_part, missing = starters(asked.contenders)
+    with grounds() as (settings, home):
+        where = report.circumstances(settings, asked.contenders)
+        kafka, load_1m = where["versions"]["kafka"], where["machine"]["load_1m"]
+        say(f"broker at {settings.bootstrap}, Kafka {kafka}; load {load_1m}")
+        with filled(settings, taking_part, [count for count in set(events) if count]):
+            runs = rounds(settings, taking_part, events, home, missing)
     found = {"rounds": asked.rounds, "events": asked.events, **report.summary(runs, missing), **where}
     if asked.plot is not None:
         report.draw(found, asked.plot)
@@ -264,4 +225,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_program("throughput", main))

@@ -43,19 +43,6 @@ def test_a_tiny_run_reports_a_rate_for_each_number_of_processes(kafka: KafkaSett
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_broker_that_is_not_there_is_one_line_and_its_own_exit_code() -> None:
-    done = subprocess.run(
-        COMMAND,
-        cwd=ROOT,
-        env={**os.environ, "KAFKA_BOOTSTRAP": "127.0.0.1:9"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 69
-    assert "Traceback" not in done.stderr
-
-
 def test_the_report_is_medians_by_number_of_processes_and_their_multiples() -> None:
     runs = [
         Run(processes, number, 10, 1.0, rate, 0.5 + number)
