@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from pydantic_core import to_json, to_jsonable_python
@@ -52,7 +53,7 @@ class StateRules:
 
     entity: str
     state: type[State]
-    order: Literal["arrival", "latest"]
+    order: Literal["arrival", "latest", "refold"]
     reducers: Mapping[str, Callable[[Any, Any], State]]
     windows: tuple[WindowRules, ...] = ()
     links_out: tuple[LinkRules, ...] = ()
@@ -60,8 +61,11 @@ class StateRules:
     dedupe_within_ms: int = 7 * 24 * 3600 * 1000
     dedupe_limit: int = 16
     history_limit: int = 5
-    # How late an event may come and still be right in windows and relations as of an earlier instant.
+    # How late an event may come and still be right in windows and relations as of an earlier instant, and in order
+    # `refold` in the state.
     grace_ms: int = 3600 * 1000
+    # Order `refold`: how many events inside the grace are kept, to be folded in again.
+    tail_limit: int = 0
 
 
 class Admitted(NamedTuple):
@@ -72,9 +76,7 @@ class Admitted(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """The row has seen this event: it is counted, and nothing else happens."""
-
-    row: AnyRow
+    """The row has seen this event: nothing happens."""
 
 
 class Reduced(NamedTuple):
@@ -85,6 +87,8 @@ class Reduced(NamedTuple):
     changed: str
     # The fields the event set, with their values, whether or not a newer event had set them already.
     given: Mapping[str, Any]
+    # Order `refold`, for an event that came late: the fields that are different now because of it.
+    corrected: Mapping[str, Any] = MappingProxyType({})
 
 
 def admit(rules: StateRules, row: AnyRow, envelope: Envelope) -> Admitted | Duplicate | Refusal:
@@ -98,7 +102,7 @@ def admit(rules: StateRules, row: AnyRow, envelope: Envelope) -> Admitted | Dupl
     known = row.seen.fingerprint_of(envelope.id)
     if known is not None:
         if known == mark:
-            return Duplicate(row.with_(duplicates=row.duplicates + 1))
+            return Duplicate()
         return Refusal(Reason.ID_CONFLICT, "id", f"{envelope.id!r} was seen with another body")
     floor = row.seen_floor_ms
     if floor is not None and envelope.time_ms <= floor:
@@ -225,10 +229,15 @@ def plain(value: Any) -> Any:
 
 def collect(rules: StateRules, row: AnyRow, envelope: Envelope, event: Event, now_ms: int | None) -> AnyRow:
     """Put the event into the windows that take it, and let go of what no window can see any more."""
+    now_ms = row.as_of_ms if now_ms is None else now_ms
     for window in rules.windows:
         take = window.take.get(envelope.type)
         item = None if take is None else take(event)
         if take is None or item is None:
+            # What it holds depends on how far time has come, and not on when it was last given something.
+            if held := row.windows.get(window.name):
+                kept = prune(held, window, rules, now_ms)
+                row = row if kept is held else row.with_(windows=row.windows | {window.name: kept})
             continue
         if type(item) is not window.item:
             raise wrong_return(take, f"{window.item.__name__} or None", item)
@@ -238,7 +247,7 @@ def collect(rules: StateRules, row: AnyRow, envelope: Envelope, event: Event, no
             WindowItem(envelope.time_ms, envelope.id, item.model_dump(mode="json")),
             key=lambda e: e[:2],
         )
-        kept = prune(entries, window, rules, row.as_of_ms if now_ms is None else now_ms)
+        kept = prune(entries, window, rules, now_ms)
         surplus = len(kept) - window.limit
         row = row.with_(
             windows=row.windows | {window.name: kept[surplus:] if surplus > 0 else kept},
@@ -277,7 +286,8 @@ def relate(rules: StateRules, row: AnyRow, envelope: Envelope, linked: Linked, n
         (name, FieldValue(envelope.time_ms, linked.event_id, value)) for name, value in linked.fields.items()
     ]
     for name, value in [*told, *linked.standing.items()]:
-        said = list(fields.get(name, ()))
+        # What is said again of the same event corrects what was said before.
+        said = [entry for entry in fields.get(name, ()) if entry[:2] != value[:2]]
         insort(said, value, key=lambda entry: entry[:2])
         # A default holds until the first event that set the field, also when that one is heard of later.
         said = [entry for i, entry in enumerate(said) if i == 0 or entry.event_id]
@@ -327,10 +337,16 @@ def links(rules: StateRules, key: str, reduced: Reduced) -> tuple[AnyRow, list[L
             continue
         carried = link.carries.model_fields
         fields = {name: plain(value) for name, value in reduced.given.items() if name in carried}
-        stands = {}
+        stands = dict[str, FieldValue]()
         if before != target:
             row = row.with_(linked=row.linked | {link.name: target})
             stands = standing(rules, link, row, Stamp(cause.time_ms, cause.event_id), fields.keys())
+        # What a late event changed stands since the newest one: it takes the place of what that one was told with.
+        stands |= {
+            name: FieldValue(cause.time_ms, cause.event_id, plain(value))
+            for name, value in reduced.corrected.items()
+            if name in carried
+        }
         if fields or stands:
             said = Linked(link=link.name, key=key, event_id=cause.event_id, fields=fields, standing=stands)
             out.append(LinkOut(link.target, target, said))
@@ -345,8 +361,8 @@ def standing(
     Each field has the stamp of the event that set it, also a given one that a newer event had set already. What
     stood before that, when a late event begins the link, is no longer known here.
     """
-    # Order `arrival` stamps no fields: what stands, stands as of this event.
-    unset = stamp if rules.order == "arrival" else Stamp(stamp.time_ms, "")
+    # Only order `latest` stamps fields: elsewhere what stands, stands as of this event.
+    unset = Stamp(stamp.time_ms, "") if rules.order == "latest" else stamp
     stamps = {name: row.set_by.get(name, unset) for name in link.carries.model_fields}
     return {
         name: FieldValue(*by, plain(getattr(row.state, name)))

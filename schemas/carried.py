@@ -103,16 +103,24 @@ class Seen(Carried):
 
     def with_(self, time_ms: int, fingerprint: int, event_id: str) -> Seen:
         """These and one more."""
-        if self.count and time_ms < self.newest_ms:
+        name = quoted(event_id)
+        # Ids of one moment have an order, too, so that the text does not tell in which one they came.
+        if self.count and (
+            time_ms < self.newest_ms or (time_ms == self.newest_ms and name < self.newest_name())
+        ):
             entries = self.entries()
-            insort(entries, Sighting(time_ms, fingerprint, event_id), key=lambda entry: entry.time_ms)
+            insort(entries, Sighting(time_ms, fingerprint, event_id), key=order_of)
             return Seen.of(entries)
         return Seen(
-            f"{self.text},[{time_ms},{fingerprint},{quoted(event_id)}]",
+            f"{self.text},[{time_ms},{fingerprint},{name}]",
             self.count + 1,
             self.oldest_ms if self.count else time_ms,
             time_ms,
         )
+
+    def newest_name(self) -> str:
+        """The id of the newest, quoted."""
+        return self.text[self.text.rindex(',"') + 1 : -1]
 
     def without_oldest(self) -> Seen:
         """These but the oldest."""
@@ -125,6 +133,11 @@ class Seen(Carried):
         """These but `entries`."""
         gone = set(entries)
         return Seen.of(entry for entry in self.entries() if entry not in gone)
+
+
+def order_of(entry: Sighting) -> tuple[int, str]:
+    """How the entries of `Seen` are sorted."""
+    return entry.time_ms, quoted(entry.event_id)
 
 
 class Change(NamedTuple):
@@ -170,6 +183,16 @@ class History(Carried):
 
     def __len__(self) -> int:
         return self.count
+
+    def first(self, count: int) -> History:
+        """The oldest `count` of these."""
+        return History("\n".join(self.text.split("\n")[:count]), count) if count else History()
+
+    def without_first(self, count: int) -> History:
+        """These but the oldest `count`."""
+        if count == self.count:
+            return History()
+        return History("\n".join(self.text.split("\n")[count:]), self.count - count) if count else self
 
     def listed(self) -> str:
         """The changes as they stand between the brackets of a JSON array."""

@@ -40,6 +40,7 @@ class Reason(StrEnum):
     EMPTY_ENTITY_KEY = "empty_entity_key"
     ID_CONFLICT = "id_conflict"
     BEYOND_DEDUPE = "beyond_dedupe"
+    BEYOND_GRACE = "beyond_grace"
     REDUCER_FAILED = "reducer_failed"
     DECISION_FAILED = "decision_failed"
     ROW_TOO_LARGE = "row_too_large"

@@ -98,6 +98,30 @@ class FieldValue(NamedTuple):
     value: Any
 
 
+class Kept(NamedTuple):
+    """An event in the tail of a row, whole: an earlier one may still come, and then it is folded in again."""
+
+    time_ms: int
+    event_id: str
+    type: str
+    source: str
+    # Whether it changed a field: then it has a line in the row's history.
+    changed: bool
+    data: str
+
+
+class Fold(BaseModel, Generic[StateT]):
+    """For order `refold`: what is settled, and the tail of events that is not, in the order of their times."""
+
+    # Of the events before the tail: the state that they led to, their number, the last of them.
+    state: StateT
+    version: int = 0
+    cause: Cause | None = None
+    # How many lines of the row's history are theirs.
+    lines: int = 0
+    tail: list[Kept] = Field(default_factory=list)
+
+
 class Timer(BaseModel):
     """A moment in event time at which a decision is looked at."""
 
@@ -145,9 +169,10 @@ class Row(BaseModel, Generic[StateT]):
     linked: dict[str, str] = Field(default_factory=dict)
     timers: dict[str, Timer] = Field(default_factory=dict)
     reviews: dict[str, OpenReview] = Field(default_factory=dict)
-    # Facts that this row judged as their owner: new ones, and ones it had seen before.
+    # Only in order `refold`.
+    fold: Fold[StateT] | None = None
+    # Facts that this row judged as their owner.
     admitted: int = 0
-    duplicates: int = 0
     # How much each bound has thrown away since the row exists: bounds are visible.
     evicted: dict[str, int] = Field(default_factory=dict)
 

@@ -15,22 +15,21 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
-from agents.action import ActionRules
 from agents.context import ContextRules, Parameter
 from agents.data import Bare
-from agents.decision import ReviewRules, Route
 from agents.state import LinkRules, WindowRules
 from schemas.action import ActionInput
 from schemas.context import Context, Item, Related, Summary, Window
-from schemas.decision import NO_ACTION, Stakes, Verdict
+from schemas.decision import Verdict
 from schemas.event import Event
 from schemas.row import State
 from schemas.times import duration_ms
-from streams.signatures import alternatives, literals, mistake, one_of, optional, subclass, version_of, wired
+from streams.decisions import Decision
+from streams.signatures import alternatives, mistake, one_of, subclass, wired
 
 StateT = TypeVar("StateT", bound=State)
 EventT = TypeVar("EventT", bound=Event)
@@ -48,6 +47,15 @@ class Dedupe:
 
     within: timedelta = timedelta(days=7)
     limit: int = 16
+
+
+class Bounds(NamedTuple):
+    """How much a row keeps."""
+
+    dedupe: Dedupe
+    history: int
+    grace: timedelta
+    tail: int
 
 
 class Pipeline:
@@ -89,11 +97,12 @@ class Pipeline:
         state: type[StateT],
         *,
         key: KeyField,
-        order: Literal["arrival", "latest"] = "latest",
+        order: Literal["arrival", "latest", "refold"] = "latest",
         stale_after: timedelta | None = None,
         dedupe: Dedupe = Dedupe(),
         history: int = 5,
         grace: timedelta = timedelta(hours=1),
+        tail: int = 100,
     ) -> Entity[StateT]:
         """Declare a kind of entity. The first one declared that hears an event type owns those events.
 
@@ -101,18 +110,22 @@ class Pipeline:
             name: the entity's name in keys and topics.
             state: its state; every field needs a default.
             key: the event field that holds the entity's key, or one field per event type.
-            order: `latest` (per field, the newest event that set it) or `arrival`.
+            order: `latest` (per field, the newest event that set it), `arrival`, or `refold`: late events are
+                sorted in and what came after them is folded again, so the row is that of the order of time.
             stale_after: how long the state counts as current after its newest event.
             dedupe: how many event ids a row remembers, and how long.
             history: of how many events a row keeps the changes (all go to the `changes` topic).
-            grace: how late an event may come and still be right in windows and relations.
+            grace: how late an event may come and still be right in windows and relations, and, with `refold`, in
+                the state; what comes later is then quarantined.
+            tail: with `refold`, how many events inside the grace are kept to be folded again.
         """
         if name in self.entities or name == "lane" or not name.isidentifier():
             raise mistake(
                 "Pipeline.entity", "a new identifier that is not 'lane'", repr(name), "Rename the entity."
             )
-        one_of(f"entity {name!r}", "order", order, "arrival", "latest")
-        declared: Entity[StateT] = Entity(self, name, state, key, order, stale_after, dedupe, history, grace)
+        one_of(f"entity {name!r}", "order", order, "arrival", "latest", "refold")
+        bounds = Bounds(dedupe, history, grace, tail)
+        declared: Entity[StateT] = Entity(self, name, state, key, order, stale_after, bounds)
         self.entities[name] = declared
         return declared
 
@@ -135,11 +148,9 @@ class Entity(Generic[StateT]):
         name: str,
         state: type[StateT],
         key: KeyField,
-        order: Literal["arrival", "latest"],
+        order: Literal["arrival", "latest", "refold"],
         stale_after: timedelta | None,
-        dedupe: Dedupe,
-        history: int,
-        grace: timedelta,
+        bounds: Bounds,
     ) -> None:
         """Made by `Pipeline.entity`."""
         if not subclass(state, State):
@@ -153,7 +164,12 @@ class Entity(Generic[StateT]):
                     f"entity {name!r}", "a default on every field", came, "A state exists before its events."
                 )
         self.pipeline, self.name, self.state, self.key, self.order = pipeline, name, state, key, order
-        self.stale_after, self.dedupe, self.history, self.grace = stale_after, dedupe, history, grace
+        self.stale_after, self.bounds = stale_after, bounds
+        if order == "refold" and not 0 < bounds.tail < bounds.dedupe.limit:
+            expected = "more ids remembered than events kept, and at least one of these"
+            came = f"tail={bounds.tail}, dedupe=Dedupe(limit={bounds.dedupe.limit})"
+            cure = "Else a late event could not be told from one that was seen: raise the limit."
+            raise mistake(f"entity {name!r}", expected, came, cure)
         self.events: dict[str, type[Event]] = {}
         self.reducers: dict[str, Callable[[Any, Any], State]] = {}
         self.windows: dict[str, WindowRules] = {}
@@ -335,77 +351,3 @@ class Entity(Generic[StateT]):
         )
         self.decisions[name] = declared
         return declared
-
-
-@dataclass
-class Decision(Generic[ContextT, VerdictT]):
-    """One declared decision: its routes in order, and the actions that its verdict may name."""
-
-    name: str
-    verdict: type[VerdictT]
-    context: ContextRules
-    on: frozenset[str]
-    settle_ms: int
-    every_ms: int
-    routes: list[Route] = field(default_factory=list)
-    actions: dict[str, ActionRules] = field(default_factory=dict)
-    review: ReviewRules | None = None
-    # Routes whose function never returns None: what is declared after such a one is never asked.
-    total: set[str] = field(default_factory=set)
-
-    def rule(self, function: Callable[[ContextT], VerdictT | None]) -> Callable[[ContextT], VerdictT | None]:
-        """Declare a rule: `(context) -> verdict`, or None to pass the question on. Its docstring is its reason."""
-        given, returned = wired(function)
-        if [*given.values()] != [self.context.model] or alternatives(returned) != [self.verdict]:
-            expected = f"({self.context.model.__name__}) -> {self.verdict.__name__} or None"
-            raise mistake(function, expected, f"{given} -> {returned}", "Mend the annotations.")
-        if not function.__doc__:
-            raise mistake(function, "a docstring", "none", "Say why this rule may decide.")
-        if self.total:
-            raise mistake(
-                function, "a route that can be reached", f"one after {min(self.total)}", "Reorder them."
-            )
-        if not optional(returned):
-            self.total.add(function.__name__)
-        self.routes.append(Route("rule", function.__name__, version_of(function), 0.0, function))
-        return function
-
-    def action(
-        self, name: str, *, stakes: Stakes, deadline: timedelta | None = None
-    ) -> Callable[[Callable[[ContextT, VerdictT], InputT]], Callable[[ContextT, VerdictT], InputT]]:
-        """Declare what verdict action `name` leads to: `(context, verdict) -> input of the action`.
-
-        Args:
-            name: one of the values of the verdict's `action`.
-            stakes: "high" waits for a person (see `human`).
-            deadline: how long after the decision's instant the action still makes sense.
-        """
-
-        def declare(
-            function: Callable[[ContextT, VerdictT], InputT],
-        ) -> Callable[[ContextT, VerdictT], InputT]:
-            given, returned = wired(function)
-            if [*given.values()] != [self.context.model, self.verdict] or not subclass(returned, ActionInput):
-                expected = (
-                    f"({self.context.model.__name__}, {self.verdict.__name__}) -> an ActionInput subclass"
-                )
-                raise mistake(function, expected, f"{given} -> {returned}", "Mend the annotations.")
-            if name not in self.verdict_actions():
-                cure = f"Its actions are {', '.join(self.verdict_actions())}."
-                raise mistake(function, f"an action of {self.verdict.__name__}", repr(name), cure)
-            one_of(function, "stakes", stakes, *literals(Stakes))
-            limit = None if deadline is None else duration_ms(deadline)
-            self.actions[name] = ActionRules(name, returned, function, stakes, limit)
-            return function
-
-        return declare
-
-    def human(self, *, deadline: timedelta, on_timeout: Literal["reject", "approve"] = "reject") -> None:
-        """Declare that a person decides what has high stakes, until `deadline` after the decision's instant."""
-        one_of(f"decision {self.name!r}", "on_timeout", on_timeout, "reject", "approve")
-        self.review = ReviewRules(duration_ms(deadline), on_timeout)
-
-    def verdict_actions(self) -> list[str]:
-        """The actions that the verdict may name, without "none"."""
-        annotation = typing.get_type_hints(self.verdict)["action"]
-        return [name for name in literals(annotation) if name != NO_ACTION]

@@ -18,7 +18,8 @@ from agents.state import StateRules
 from schemas.event import Event
 from schemas.row import State
 from schemas.times import duration_ms, to_ms
-from streams.pipeline import Decision, Entity, Pipeline
+from streams.decisions import Decision
+from streams.pipeline import Entity, Pipeline
 from streams.signatures import PipelineError, mistake
 
 
@@ -204,10 +205,11 @@ def entity_plan(entity: Entity[Any], its_rank: int) -> EntityPlan:
             windows=tuple(entity.windows.values()),
             links_out=tuple(entity.links_out.values()),
             links_in=dict(entity.links_in),
-            dedupe_within_ms=duration_ms(entity.dedupe.within),
-            dedupe_limit=entity.dedupe.limit,
-            history_limit=entity.history,
-            grace_ms=duration_ms(entity.grace),
+            dedupe_within_ms=duration_ms(entity.bounds.dedupe.within),
+            dedupe_limit=entity.bounds.dedupe.limit,
+            history_limit=entity.bounds.history,
+            grace_ms=duration_ms(entity.bounds.grace),
+            tail_limit=entity.bounds.tail if entity.order == "refold" else 0,
         ),
         rank=its_rank,
         decisions=tuple(decision_plan(entity, decision) for decision in entity.decisions.values()),
@@ -235,8 +237,8 @@ def decision_plan(entity: Entity[Any], decision: Decision[Any, Any]) -> Decision
     if decision.review is not None and not high:
         cure = "Give an action high stakes or remove .human()."
         raise mistake(where, "a reachable person", "no action of high stakes", cure)
-    if decision.settle_ms > duration_ms(entity.grace):
-        came = f"settle {decision.settle_ms} ms, grace {duration_ms(entity.grace)} ms"
+    if decision.settle_ms > duration_ms(entity.bounds.grace):
+        came = f"settle {decision.settle_ms} ms, grace {duration_ms(entity.bounds.grace)} ms"
         raise mistake(
             where, f"settle= within the grace of {entity.name!r}", came, "Raise grace= or lower settle=."
         )

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
-from agents import data, decision, state
+from agents import data, decision, refold, state
 from agents.data import Accepted, Door
 from schemas.event import ANSWERED, CLOCK, LINKED, Answered, Clock, Envelope, Event, Linked, read_envelope
 from schemas.keys import entity_key
@@ -194,15 +194,19 @@ class EntityLane:
         now_ms = self.now_ms(plan)
         # 1. The owner judges every event once; copies come from its lane, each exactly once.
         judged = state.admit(rules, before, envelope) if at.owner else None
+        if rules.order == "refold" and not isinstance(judged, (state.Duplicate, Refusal)):
+            judged = refold.late(rules, before, envelope) or judged
         if isinstance(judged, Refusal):
             return [self.refuse(record, judged)]
         if isinstance(judged, state.Duplicate):
             self.tally["duplicate", envelope.type] += 1
-            self.rows.put_at(plan.name, at.row_key, judged.row)
             return []
         try:
             # 2. State.
-            reduced = state.reduce(rules, before, envelope, event, judged)
+            if rules.order == "refold":
+                reduced = refold.fold(rules, before, envelope, event, judged, self.read)
+            else:
+                reduced = state.reduce(rules, before, envelope, event, judged)
             row, told = state.links(rules, at.key, reduced) if rules.links_out else (reduced.row, [])
             # 3. Windows.
             if rules.windows:
@@ -232,6 +236,10 @@ class EntityLane:
             outs += self.copies(envelope, event)
         outs += [records.link(envelope, link) for link in told]
         return outs + self.seal(made) if made else outs
+
+    def read(self, type: str, data: str) -> Event:
+        """An event that a row has kept."""
+        return self.models[type](data.encode())
 
     def looking(self, at: At, record: Record, envelope: Envelope) -> deciding.Looking:
         """Who looks, when a decision does."""

@@ -462,7 +462,13 @@ def test_a_clock_that_shows_no_time_is_refused() -> None:
 # Whatever comes.
 
 INGEST_REASONS = set(Reason) - {
-    *(Reason.ID_CONFLICT, Reason.BEYOND_DEDUPE, Reason.REDUCER_FAILED, Reason.DECISION_FAILED),
+    *(
+        Reason.ID_CONFLICT,
+        Reason.BEYOND_DEDUPE,
+        Reason.BEYOND_GRACE,
+        Reason.REDUCER_FAILED,
+        Reason.DECISION_FAILED,
+    ),
     *(Reason.REVIEW_NOT_OPEN, Reason.FOREIGN_RECORD, Reason.ROW_TOO_LARGE, Reason.OUTPUT_TOO_LARGE),
 }
 NAMES = st.sampled_from([*ATTRIBUTES, "content-type", "traceparent", "source", "ce_", "ce_x"]) | st.text(

@@ -37,7 +37,6 @@ class Entry:
     state: Counter[str] = field(default_factory=Counter)
     version: int = 0
     admitted: int = 0
-    duplicates: int = 0
 
 
 @dataclass
@@ -71,9 +70,7 @@ class Books:
         self.events[owner, id] += 1
         known = self.seen.get((owner, id))
         if known is not None:
-            if known == (type, body):
-                self.rows[owner].duplicates += 1
-            else:
+            if known != (type, body):
                 self.refused[Refused("events", id, "id_conflict")] += 1
         elif body.get("amount") == UNLUCKY:
             self.refused[Refused("events", id, "reducer_failed")] += 1

@@ -110,7 +110,14 @@ def test_a_pipeline_has_bounds_from_the_start() -> None:
     assert (pipeline.name, pipeline.version, pipeline.max_body_bytes) == ("things", 3, 1 << 20)
     assert to_ms(pipeline.earliest) == 0
     assert pipeline.ahead == timedelta(days=1)
-    assert (thing.order, thing.history > 0, thing.dedupe) == ("latest", True, Dedupe())
+    assert (thing.order, thing.bounds.history > 0, thing.bounds.dedupe) == ("latest", True, Dedupe())
+
+
+@pytest.mark.parametrize(("tail", "limit"), [(16, 16), (100, 16), (0, 16)])
+def test_what_is_folded_again_must_be_told_from_what_was_seen(tail: int, limit: int) -> None:
+    pipeline = Pipeline("things", version=1)
+    with pytest.raises(PipelineError, match=rf"got tail={tail}, dedupe=Dedupe\(limit={limit}\)"):
+        pipeline.entity("thing", Thing, key="thing", order="refold", tail=tail, dedupe=Dedupe(limit=limit))
 
 
 @pytest.mark.parametrize("name", ["flights", "a", "a-1", "x2"])
@@ -187,30 +194,6 @@ def test_a_context_is_wired_by_type() -> None:
         ("lately", "window"),
     ]
     assert (parameters[4].summary, parameters[5].item, parameters[5].within_ms) == (Brief, Entry, 3_600_000)
-
-
-def test_a_decision_looks_at_events_or_at_periods() -> None:
-    _, thing = both()
-
-    @thing.context
-    def seen(state: Thing) -> Seen:
-        return Seen(count=state.count)
-
-    once = thing.decision("once", verdict=Do, context=seen, on=(Happened,), settle=timedelta(seconds=5))
-    often = thing.decision("often", verdict=Do, context=seen, every=timedelta(minutes=1))
-    assert (once.on, once.settle_ms, once.every_ms) == (frozenset({"thing.happened"}), 5000, 0)
-    assert (often.on, often.settle_ms, often.every_ms) == (frozenset(), 0, 60_000)
-    assert once.verdict_actions() == ["do", "leave"]
-
-
-def test_an_action_has_an_input_stakes_and_a_deadline() -> None:
-    rules = shop().entities["order"].decisions["refund"].actions["refund"]
-    assert (rules.name, rules.input, rules.stakes, rules.deadline_ms) == (
-        "refund",
-        declared.Money,
-        "low",
-        7_200_000,
-    )
 
 
 def test_bare_json_is_declared_per_source() -> None:
