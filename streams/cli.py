@@ -28,6 +28,8 @@ COMMANDS = {
     "offsets": ("streams.commands.offsets:app", "Where the lanes go on: show it, change it after a loss."),
     "quarantine": ("streams.commands.quarantine:app", "Refused records: list, show, send back."),
     "review": ("streams.commands.review:app", "Questions to people: list, show, answer."),
+    "state": ("streams.commands.state:app", "What is known of an entity now."),
+    "freshness": ("streams.commands.freshness:app", "Who has been silent for too long."),
     "explain": ("streams.commands.explain:app", "The chain from an event to what was done, on one page."),
     "snapshot": ("streams.commands.snapshot:app", "Project the topics into a DuckDB file for analysts."),
     "doctor": ("streams.commands.doctor:app", "Look for what keeps a pipeline from running."),
