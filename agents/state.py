@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic_core import to_json, to_jsonable_python
 
+from agents.workflow import WorkflowRules, follow
 from schemas.carried import Seen, change_text
 from schemas.context import Item, Summary
 from schemas.errors import wrong_return
@@ -66,6 +67,7 @@ class StateRules:
     grace_ms: int = 3600 * 1000
     # Order `refold`: how many events inside the grace are kept, to be folded in again.
     tail_limit: int = 0
+    workflow: WorkflowRules | None = None
 
 
 class Admitted(NamedTuple):
@@ -175,6 +177,7 @@ def reduce(
 
     Raises:
         WrongReturn: the reducer returned something else than the declared state.
+        IllegalTransition: the event takes a step that the entity's workflow does not have.
     """
     reducer = rules.reducers.get(envelope.type)
     old = row.state
@@ -198,6 +201,8 @@ def reduce(
         now["set_by"] = set_by | dict.fromkeys(kept, stamp)
         if len(kept) < len(given):
             new = old.evolve(**kept)
+    if rules.workflow is not None:
+        follow(rules.workflow, old, new, envelope.type, event)
     now["state"] = settled(new)
     fields = {name: (was, value) for name, value in kept.items() if (was := before[name]) != value}
     if not fields:

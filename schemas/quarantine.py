@@ -41,6 +41,7 @@ class Reason(StrEnum):
     ID_CONFLICT = "id_conflict"
     BEYOND_DEDUPE = "beyond_dedupe"
     BEYOND_GRACE = "beyond_grace"
+    ILLEGAL_TRANSITION = "illegal_transition"
     REDUCER_FAILED = "reducer_failed"
     DECISION_FAILED = "decision_failed"
     ROW_TOO_LARGE = "row_too_large"

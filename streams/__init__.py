@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     )
     from streams.pipeline import Dedupe, Pipeline
     from streams.signatures import PipelineError
+    from streams.workflows import Transition
 else:
     _HOMES = {
         "schemas.action": ("ActionInput",),
@@ -36,6 +37,7 @@ else:
         ),
         "streams.pipeline": ("Dedupe", "Pipeline"),
         "streams.signatures": ("PipelineError",),
+        "streams.workflows": ("Transition",),
     }
 
     def __getattr__(name):
@@ -65,6 +67,7 @@ __all__ = [
     "Related",
     "State",
     "Summary",
+    "Transition",
     "UtcTime",
     "Verdict",
     "Window",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+from agents.workflow import WorkflowRules, mermaid
+from schemas.row import State
 from streams import topics
 from streams.plan import DecisionPlan, EntityPlan, Plan
 
@@ -62,6 +64,8 @@ def entity_of(entity: EntityPlan) -> dict[str, Any]:
         "dedupe_within_ms": rules.dedupe_within_ms,
         "dedupe_limit": rules.dedupe_limit,
         "history_limit": rules.history_limit,
+        "tail_limit": rules.tail_limit,
+        "workflow": None if rules.workflow is None else workflow_of(rules.workflow, entity.state),
         "windows": [
             {
                 "window": window.name,
@@ -82,6 +86,25 @@ def entity_of(entity: EntityPlan) -> dict[str, Any]:
             }
             for link in rules.links_out
         ],
+    }
+
+
+def workflow_of(workflow: WorkflowRules, state: type[State]) -> dict[str, Any]:
+    """The steps that a field of the state may take, and the same as a Mermaid diagram."""
+    first = state.model_fields[workflow.field].default
+    return {
+        "field": workflow.field,
+        "first": first,
+        "transitions": [
+            {
+                "before": step.before,
+                "after": step.after,
+                "on": sorted(step.on),
+                "guard": None if step.guard is None else step.guard.__name__,
+            }
+            for step in workflow.transitions
+        ],
+        "mermaid": mermaid(workflow, first),
     }
 
 

@@ -22,6 +22,7 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar
 from agents.context import ContextRules, Parameter
 from agents.data import Bare
 from agents.state import LinkRules, WindowRules
+from agents.workflow import WorkflowRules
 from schemas.action import ActionInput
 from schemas.context import Context, Item, Related, Summary, Window
 from schemas.decision import Verdict
@@ -30,6 +31,7 @@ from schemas.row import State
 from schemas.times import duration_ms
 from streams.decisions import Decision
 from streams.signatures import alternatives, mistake, one_of, subclass, wired
+from streams.workflows import Transition, checked_workflow
 
 StateT = TypeVar("StateT", bound=State)
 EventT = TypeVar("EventT", bound=Event)
@@ -173,6 +175,7 @@ class Entity(Generic[StateT]):
         self.events: dict[str, type[Event]] = {}
         self.reducers: dict[str, Callable[[Any, Any], State]] = {}
         self.windows: dict[str, WindowRules] = {}
+        self.steps: WorkflowRules | None = None
         self.links_out: dict[str, LinkRules] = {}
         self.links_in: dict[str, LinkRules] = {}
         self.contexts: dict[str, ContextRules] = {}
@@ -250,6 +253,15 @@ class Entity(Generic[StateT]):
             return function
 
         return declare
+
+    def workflow(self, field: str, transitions: Sequence[Transition]) -> None:
+        """Declare the steps that the state's `field` may take; an event that takes another one is quarantined.
+
+        Args:
+            field: a field of the state whose type is a Literal; it begins with its default.
+            transitions: every step that may be taken.
+        """
+        self.steps = checked_workflow(self.name, self.state, field, transitions, self.hear)
 
     def link(
         self, target: Entity[Any], name: str, *, on: str, carries: type[Summary], limit: int = 100

@@ -209,6 +209,7 @@ def entity_plan(entity: Entity[Any], its_rank: int) -> EntityPlan:
             dedupe_limit=entity.bounds.dedupe.limit,
             history_limit=entity.bounds.history,
             grace_ms=duration_ms(entity.bounds.grace),
+            workflow=entity.steps,
             tail_limit=entity.bounds.tail if entity.order == "refold" else 0,
         ),
         rank=its_rank,

@@ -20,6 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from agents import data, decision, refold, state
 from agents.data import Accepted, Door
+from agents.workflow import IllegalTransition
 from schemas.event import ANSWERED, CLOCK, LINKED, Answered, Clock, Envelope, Event, Linked, read_envelope
 from schemas.keys import entity_key
 from schemas.lane import ENTITY, WALL, LaneRow
@@ -211,6 +212,8 @@ class EntityLane:
             # 3. Windows.
             if rules.windows:
                 row = state.collect(rules, row, envelope, event, now_ms)
+        except IllegalTransition as error:
+            return [self.refuse(record, error.refusal)]
         except Exception as error:
             takes = (window.take.get(envelope.type) for window in rules.windows)
             raise blamed(error, Reason.REDUCER_FAILED, rules.reducers.get(envelope.type), *takes) from error

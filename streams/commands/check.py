@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from streams.commands.shared import Json, PipelineFile, plan_of, print_json, span
 from streams.describe import described
@@ -14,7 +14,15 @@ app = App(name="check")
 
 
 @app.default
-def check(pipeline: PipelineFile, /, *, as_json: Json = False) -> int:
+def check(
+    pipeline: PipelineFile,
+    /,
+    *,
+    mermaid: Annotated[
+        bool, Parameter(negative="", help="Print the workflows as Mermaid diagrams, for documentation.")
+    ] = False,
+    as_json: Json = False,
+) -> int:
     """Check a pipeline without a broker, and print what it declares.
 
     Exit code 0: it can run. 78: its author made a mistake; one line names the function and the way out.
@@ -22,6 +30,10 @@ def check(pipeline: PipelineFile, /, *, as_json: Json = False) -> int:
     told = described(plan_of(pipeline))
     if as_json:
         print_json(told)
+        return 0
+    if mermaid:
+        diagrams = (each["workflow"]["mermaid"] for each in told["entities"] if each["workflow"])
+        print("\n".join(f"```mermaid\n{diagram}\n```" for diagram in diagrams))
         return 0
     print("\n".join(lines(told)))
     return 0
@@ -64,9 +76,16 @@ def entity_lines(entity: dict[str, Any]) -> Iterator[str]:
             f"    link {link['link']}: tells {link['to']} by {link['on']}: {', '.join(link['carries'])};"
             f" at most {link['limit']}"
         )
+    if entity["workflow"] is not None:
+        yield f"    {entity['workflow']['field']} begins as {entity['workflow']['first']}"
+        for step in entity["workflow"]["transitions"]:
+            by = f" by {', '.join(step['on'])}" if step["on"] else ""
+            guard = f" if {step['guard']}" if step["guard"] else ""
+            yield f"      {step['before']} → {step['after']}{by}{guard}"
+    kept = f", {entity['tail_limit']} events to fold again" if entity["tail_limit"] else ""
     yield (
         f"    remembers {entity['dedupe_limit']} event ids of {span(entity['dedupe_within_ms'])}, the changes of"
-        f" {entity['history_limit']} events; grace {span(entity['grace_ms'])}"
+        f" {entity['history_limit']} events; grace {span(entity['grace_ms'])}{kept}"
     )
 
 

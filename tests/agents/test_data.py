@@ -470,6 +470,7 @@ INGEST_REASONS = set(Reason) - {
         Reason.DECISION_FAILED,
     ),
     *(Reason.REVIEW_NOT_OPEN, Reason.FOREIGN_RECORD, Reason.ROW_TOO_LARGE, Reason.OUTPUT_TOO_LARGE),
+    Reason.ILLEGAL_TRANSITION,
 }
 NAMES = st.sampled_from([*ATTRIBUTES, "content-type", "traceparent", "source", "ce_", "ce_x"]) | st.text(
     max_size=3

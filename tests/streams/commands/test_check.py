@@ -361,3 +361,56 @@ def test_json_is_all_of_standard_output(capsys: pytest.CaptureFixture[str]) -> N
     assert told["pipeline"] == "tickets"
     assert [decision["decision"] for decision in told["decisions"]] == ["triage", "first_reply", "goodwill"]
     assert told["decisions"][2]["review"] == {"deadline_ms": 2 * 86_400_000, "on_timeout": "reject"}
+
+
+WORKFLOW = """
+from typing import Literal
+from streams import Event, Pipeline, State, Transition
+
+desk = Pipeline("desk", version=1)
+
+class Moved(Event, type="moved"):
+    ticket: str
+    to: Literal["new", "open", "closed"]
+
+class Ticket(State):
+    status: Literal["new", "open", "closed"] = "new"
+
+ticket = desk.entity("ticket", Ticket, key="ticket", order="arrival")
+
+@ticket.on(Moved)
+def moved(state: Ticket, event: Moved) -> Ticket:
+    return state.evolve(status=event.to)
+
+def is_new(state: Ticket, event: Moved) -> bool:
+    return state.status == "new"
+
+ticket.workflow(
+    "status", [Transition("new", "open", on=[Moved], guard=is_new), Transition("open", "closed")]
+)
+"""
+
+
+def test_a_workflow_is_told_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "desk.py"
+    file.write_text(WORKFLOW)
+
+    assert main(["check", str(file)]) == 0
+    told = capsys.readouterr().out
+    for line in (
+        "    status begins as new\n",
+        "      new → open by moved if is_new\n",
+        "      open → closed\n",
+    ):
+        assert line in told
+
+    assert main(["check", str(file), "--mermaid"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "```mermaid",
+        "stateDiagram-v2",
+        "    [*] --> new",
+        "    new --> open: moved [is_new]",
+        "    open --> closed",
+        "    closed --> [*]",
+        "```",
+    ]
