@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,8 +37,10 @@ pytestmark = [
 
 # All of it in one lane, so that the lane under test is the one with the rows.
 PARTITIONS = 1
-# Every file of a worker's database ends here: RocksDB meets EFBIG where a full disk says ENOSPC.
-SMALL = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0}))"
+# Its database writes a file soon. A database goes on with the buffers that it was made with.
+SMALL_BUFFERS = "from tables import store; store.WRITE_BUFFER_BYTES = 1 << 18\n"
+# Every file of a worker ends here: RocksDB meets EFBIG where a full disk says ENOSPC.
+SMALL_FILES = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))\n"
 
 
 class Desk:
@@ -157,8 +160,6 @@ def test_damage_that_shows_while_it_runs_ends_the_worker_and_the_next_one_restor
     desk.publish(4000, accounts=3000)
     desk.run()
     folder = desk.folder()
-    # A close leaves the rows in the log; a database opened once more has them in tables.
-    Store(folder).close()
     damage(folder)
     desk.publish(3000, accounts=3000)
     # A lane would find it when it looks for its timers; here it is to find it in the middle of a batch.
@@ -178,9 +179,14 @@ def test_damage_that_shows_while_it_runs_ends_the_worker_and_the_next_one_restor
 
 def test_a_full_disk_ends_the_worker_and_loses_nothing(desk: Desk) -> None:
     desk.publish(300)
-    desk.run()
-    desk.publish(4000, accounts=3000)
-    code, line = desk.refused(SMALL.format(300_000))
+    desk.run(SMALL_BUFFERS)
+    worker = desk.start(SMALL_BUFFERS + SMALL_FILES)
+    # A buffer is brought to disk by the first write that finds it full.
+    deadline = time.monotonic() + 60
+    while worker.running.poll() is None and time.monotonic() < deadline:
+        desk.publish(500, accounts=3000)
+        time.sleep(0.3)
+    code, line = worker.wait(10), last_line(worker)
     assert code == 70
     assert line.startswith(
         f"midstream: stopped: lane {desk.name}.events.0: cannot write the lane's database "
@@ -198,7 +204,7 @@ def test_a_full_disk_ends_the_worker_and_loses_nothing(desk: Desk) -> None:
 def test_a_disk_that_is_full_during_a_restore_ends_the_worker_too(desk: Desk) -> None:
     desk.publish(6000, accounts=5000)
     desk.run()
-    code, line = desk.refused(SMALL.format(300_000), place="two")
+    code, line = desk.refused(SMALL_BUFFERS + SMALL_FILES, place="two")
     assert code == 70
     assert "cannot write the lane's database " in line
     assert "nothing is lost" in line
