@@ -62,8 +62,7 @@ def run(name: str, measure: Callable[[], int]) -> int:
     def stop(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         return measure()
     except KeyboardInterrupt:
@@ -75,3 +74,6 @@ def run(name: str, measure: Callable[[], int]) -> int:
     except (BrokerError, SettingsError, KafkaError) as error:
         say(f"benchmarks.{name}: {error}")
         return EXIT_UNAVAILABLE
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
