@@ -13,6 +13,7 @@ from benchmarks.contender import ContenderError, Task, running
 from benchmarks.progress import Progress, Sample, committed, measured, watch, written
 from streams.settings import KafkaSettings
 from streams.topics import Topic
+from tests.support.topics import wait_until
 
 
 def samples(*done: int, cpu_s: float | None = 1.0) -> list[Sample]:
@@ -70,6 +71,8 @@ def test_progress_is_what_the_group_has_committed_and_no_marker_is_waited_for(
     # All of `first`; of `second` the record, not the marker behind it.
     consumer.commit(offsets=[TopicPartition(second, 0, 1)], asynchronous=False)
     consumer.close()
+    # A transaction is committed when its coordinator has noted so; offsets and records show it a moment later.
+    wait_until(lambda: ask() == Progress(5, 5), "the transaction to show", 20)
     assert ask() == Progress(5, 5)
 
 
