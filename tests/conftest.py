@@ -12,9 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from streams.broker import Broker, BrokerError
 from streams.settings import KafkaSettings
+
+# Machines are shared: how long an example takes says nothing about the code. The whole test has its time-out.
+settings.register_profile("midstream", deadline=None)
+settings.load_profile("midstream")
 
 
 @pytest.fixture(scope="session")
