@@ -78,7 +78,9 @@ class Admitted(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """The row has seen this event: nothing happens."""
+    """The row has seen this event: it is counted, unless the order is `refold`, and nothing else happens."""
+
+    row: AnyRow
 
 
 class Reduced(NamedTuple):
@@ -104,7 +106,9 @@ def admit(rules: StateRules, row: AnyRow, envelope: Envelope) -> Admitted | Dupl
     known = row.seen.fingerprint_of(envelope.id)
     if known is not None:
         if known == mark:
-            return Duplicate()
+            if rules.order == "refold":
+                return Duplicate(row)
+            return Duplicate(row.with_(duplicates=row.duplicates + 1))
         return Refusal(Reason.ID_CONFLICT, "id", f"{envelope.id!r} was seen with another body")
     floor = row.seen_floor_ms
     if floor is not None and envelope.time_ms <= floor:

@@ -171,8 +171,10 @@ class Row(BaseModel, Generic[StateT]):
     reviews: dict[str, OpenReview] = Field(default_factory=dict)
     # Only in order `refold`.
     fold: Fold[StateT] | None = None
-    # Facts that this row judged as their owner.
+    # Facts that this row judged as their owner: new ones, and ones it had seen before (not counted in order `refold`,
+    # where a row does not tell how its events came).
     admitted: int = 0
+    duplicates: int = 0
     # How much each bound has thrown away since the row exists: bounds are visible.
     evicted: dict[str, int] = Field(default_factory=dict)
 

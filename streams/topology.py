@@ -201,6 +201,7 @@ class EntityLane:
             return [self.refuse(record, judged)]
         if isinstance(judged, state.Duplicate):
             self.tally["duplicate", envelope.type] += 1
+            self.rows.put_at(plan.name, at.row_key, judged.row)
             return []
         try:
             # 2. State.

@@ -67,7 +67,7 @@ def entity_table(table: str, entity: str, state: type[State]) -> Table:
     apart(f"fields of {state.__name__}", [column.name for column in own])
     row = {
         "state": struct({name: kind for name, (kind, _) in declared.items()}),
-        **dict.fromkeys(("schema_version", "version", "as_of_ms", "admitted"), WHOLE),
+        **dict.fromkeys(("schema_version", "version", "as_of_ms", "admitted", "duplicates"), WHOLE),
         **dict.fromkeys(("cause", "windows", "related", "timers", "reviews", "evicted"), JSON),
     }
     return Table(
@@ -93,7 +93,13 @@ ENTITY = (
     Column("cause_event_type", TEXT, "v.cause->>1", "its type"),
     Column("cause_source", TEXT, "v.cause->>2", "who said it"),
     Column("cause_time", INSTANT, instant("(v.cause->>3)::BIGINT"), "its event time"),
-    Column("admitted", WHOLE, "v.admitted", "events that this row judged as their owner"),
+    Column("admitted", WHOLE, "v.admitted", "events that this row judged as their owner: new ones"),
+    Column(
+        "duplicates",
+        WHOLE,
+        "v.duplicates",
+        "events that came again and changed nothing (0 in order `refold`)",
+    ),
     Column("windows", JSON, "v.windows", "window → [[epoch ms, event id, item], …], oldest first"),
     Column("related", JSON, "v.related", "link → key → field → [[epoch ms, event id, value], …]"),
     Column("timers", JSON, "v.timers", "timer → when it is due and what it is for"),

@@ -264,9 +264,19 @@ def refusal(row: AnyRow, envelope: Envelope, rules: StateRules = RULES) -> Reaso
     return judged.reason
 
 
-def test_a_duplicate_is_recognised() -> None:
+def test_a_duplicate_is_counted_and_changes_nothing_else() -> None:
     row = admitted(new(), at(5))
-    assert isinstance(admit(RULES, row, at(5)), Duplicate)
+    judged = admit(RULES, row, at(5))
+    assert isinstance(judged, Duplicate)
+    assert judged.row.duplicates == 1
+    assert judged.row.with_(duplicates=0) == row
+
+
+def test_in_order_refold_a_duplicate_leaves_no_trace() -> None:
+    row = admitted(new(), at(5))
+    judged = admit(replace(RULES, order="refold"), row, at(5))
+    assert isinstance(judged, Duplicate)
+    assert judged.row is row
 
 
 def test_a_duplicate_is_one_also_when_it_was_stamped_anew() -> None:
@@ -341,6 +351,7 @@ def test_no_event_is_ever_admitted_twice(events: list[tuple[int, int]], limit: i
         judged = admit(rules, row, at(time_ms, f"e{number}"))
         if isinstance(judged, Duplicate):
             assert count[number] == 1
+            row = judged.row
         elif isinstance(judged, Refusal):
             assert judged.reason == Reason.BEYOND_DEDUPE
         else:

@@ -37,6 +37,7 @@ class Entry:
     state: Counter[str] = field(default_factory=Counter)
     version: int = 0
     admitted: int = 0
+    duplicates: int = 0
 
 
 @dataclass
@@ -70,7 +71,9 @@ class Books:
         self.events[owner, id] += 1
         known = self.seen.get((owner, id))
         if known is not None:
-            if known != (type, body):
+            if known == (type, body):
+                self.rows[owner].duplicates += 1
+            else:
                 self.refused[Refused("events", id, "id_conflict")] += 1
         elif body.get("amount") == UNLUCKY:
             self.refused[Refused("events", id, "reducer_failed")] += 1

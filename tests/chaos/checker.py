@@ -162,13 +162,13 @@ def seen_of(key: str, row: Mapping[str, Any]) -> tuple[object, ...]:
     """What is compared of a row."""
     fields = STATE_FIELDS[key.partition(":")[0]]
     state = tuple(row["state"].get(name, 0) for name in fields)
-    return *state, row["version"], row.get("admitted", 0)
+    return *state, row["version"], row.get("admitted", 0), row.get("duplicates", 0)
 
 
 def wanted_of(key: str, entry: Entry) -> tuple[object, ...]:
     """The same of the fold."""
     state = tuple(entry.state[name] for name in STATE_FIELDS[key.partition(":")[0]])
-    return *state, entry.version, entry.admitted
+    return *state, entry.version, entry.admitted, entry.duplicates
 
 
 def check_flow(findings: Findings, books: Books, read: Mapping[str, list[Got]]) -> None:

@@ -123,6 +123,7 @@ ROWS = st.builds(
     timers=maps(TIMERS),
     reviews=maps(REVIEWS),
     admitted=st.integers(0, 9),
+    duplicates=st.integers(0, 9),
     evicted=maps(st.integers(0, 9)),
 )
 

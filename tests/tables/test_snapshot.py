@@ -112,6 +112,7 @@ def test_an_entity_has_a_typed_column_for_each_field_and_what_explains_it(snapsh
             )
         },
         admitted=3,
+        duplicates=2,
         evicted={"seen": 1},
     )  # fmt: skip
     apply(snapshot, changelog("a:b", row))
@@ -120,12 +121,12 @@ def test_an_entity_has_a_typed_column_for_each_field_and_what_explains_it(snapsh
         ("a:b", "departed", "N1", 2**63 - 1, 1.5, True, "2013-02-07 12:30:00+00", at.date(), '["a"]', 4)
     ]
     columns = (
-        "as_of::VARCHAR, cause_event_id, cause_event_type, cause_source, cause_time::VARCHAR, admitted, "
+        "as_of::VARCHAR, cause_event_id, cause_event_type, cause_source, cause_time::VARCHAR, admitted, duplicates, "
         "windows, related, json_keys(open_reviews), evicted, recorded_at::VARCHAR"
     )
     assert published(snapshot, f"SELECT {columns} FROM flight") == [
         (
-            *("2013-02-07 12:30:00.123+00", "e4", "flight.departed", "/test", "2013-02-07 12:30:00+00", 3),
+            *("2013-02-07 12:30:00.123+00", "e4", "flight.departed", "/test", "2013-02-07 12:30:00+00", 3, 2),
             *('{"recent":[[1,"e1",{"n":1.0}]]}', "{}", ["rev_1"], '{"seen":1}', "1970-01-01 00:00:01+00"),
         )
     ]
