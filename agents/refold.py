@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from bisect import bisect
 from collections.abc import Callable
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -25,7 +24,6 @@ from schemas.row import Cause, Fold, Kept, State, fields_of, settled
 
 # Event type and body → the event.
 Read = Callable[[str, str], Event]
-NO_LIMIT = 1 << 62
 
 
 def late(rules: StateRules, row: AnyRow, envelope: Envelope) -> Refusal | None:
@@ -61,12 +59,12 @@ def fold(
     """
     held = row.fold or fold_of(rules.state)(state=rules.state())
     entry = Kept(envelope.time_ms, envelope.id, envelope.type, envelope.source, False, envelope.data.decode())
-    place = bisect([kept[:2] for kept in held.tail], entry[:2])
+    place = bisect(held.tail, entry[:2], key=lambda kept: kept[:2])
     tail = [*held.tail[:place], entry, *held.tail[place:]]
     now = row.with_(**({} if admitted is None else admitted.changes))
     if place == len(held.tail):
         number = held.version + place
-        reduced = reduce(unbounded(rules), now.with_(version=number), envelope, event)
+        reduced = reduce(rules, now.with_(version=number), envelope, event)
         tail[place] = entry._replace(changed=bool(reduced.changed))
     else:
         reduced = again(rules, now, held, tail, read)
@@ -81,14 +79,8 @@ def fold_of(state: type[State]) -> type[Fold[Any]]:
     return Fold[state]  # type: ignore[valid-type] # a model made at run time
 
 
-def unbounded(rules: StateRules) -> StateRules:
-    """The rules by which one event is folded in: `settle` sees to the history's bound."""
-    return replace(rules, history_limit=NO_LIMIT)
-
-
 def again(rules: StateRules, row: AnyRow, held: Fold[Any], tail: list[Kept], read: Read) -> Reduced:
     """What the row becomes when all of `tail` is folded anew; each entry then says whether it changed a field."""
-    plain = unbounded(rules)
     now = row.with_(
         state=settled(held.state),
         version=held.version,
@@ -98,7 +90,7 @@ def again(rules: StateRules, row: AnyRow, held: Fold[Any], tail: list[Kept], rea
     for number, kept in enumerate(tail):
         # Its body has been judged when it came.
         envelope = Envelope(kept.event_id, kept.type, kept.source, kept.time_ms, "", b"")
-        reduced = reduce(plain, now, envelope, read(kept.type, kept.data))
+        reduced = reduce(rules, now, envelope, read(kept.type, kept.data))
         now, tail[number] = reduced.row, kept._replace(changed=bool(reduced.changed))
     was, after = fields_of(row.state), fields_of(now.state)
     corrected = {name: value for name, value in after.items() if value != was[name]}
@@ -109,7 +101,7 @@ def again(rules: StateRules, row: AnyRow, held: Fold[Any], tail: list[Kept], rea
 def settle(rules: StateRules, row: AnyRow, held: Fold[Any], tail: list[Kept], read: Read) -> AnyRow:
     """The row with its tail, without what the grace has passed by or what is too much."""
     horizon_ms = tail[-1].time_ms - rules.grace_ms
-    old = bisect([kept.time_ms for kept in tail], horizon_ms)
+    old = bisect(tail, horizon_ms, key=lambda kept: kept.time_ms)
     surplus = max(0, len(tail) - old - rules.tail_limit)
     done = tail[: old + surplus]
     if not done:

@@ -22,6 +22,7 @@ from schemas.quarantine import Reason, Refusal
 from schemas.row import Cause, FieldValue, Row, Stamp, State, WindowItem, fields_of, settled
 
 AnyRow = Row[State]
+NO_LIMIT = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +213,8 @@ def reduce(
     if not fields:
         return Reduced(row.with_(**now), "", given)
     changed = to_json(fields).decode()
-    history, limit = row.changes, rules.history_limit
+    # In order `refold` a change may have to be folded again: `refold.settle` sees to the bound.
+    history, limit = row.changes, NO_LIMIT if rules.order == "refold" else rules.history_limit
     now["changes"] = history.with_(change_text(version, envelope.time_ms, envelope.id, changed), limit)
     if history.count >= limit:
         evicted = now.get("evicted", row.evicted)
