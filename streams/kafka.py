@@ -12,11 +12,13 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 from aiokafka.producer import sender
 
+from streams import connections
 from streams.topics import MAX_RECORD_BYTES, Topic
 
 # How long aiokafka waits while the broker still writes the previous transaction's markers. Its own 20 ms are
 # most of a small transaction's 25 ms; at 1 ms a transaction takes 4 to 6 (measured on one node).
 sender.BACKOFF_OVERRIDE = 0.001
+connections.mend()
 
 # Room for the largest record that Kafka lets in, and its headers.
 MAX_REQUEST_BYTES = MAX_RECORD_BYTES + (1 << 20)
@@ -66,15 +68,15 @@ def plain_producer(clients: Mapping[str, Any]) -> AIOKafkaProducer:
 
 @asynccontextmanager
 async def reader(
-    clients: Mapping[str, Any], partitions: Sequence[TopicPartition]
+    clients: Mapping[str, Any], partitions: Sequence[TopicPartition], *, committed: bool = True
 ) -> AsyncIterator[AIOKafkaConsumer]:
-    """A consumer without a group that reads `partitions`, committed records only, from the beginning."""
+    """A consumer without a group that reads `partitions` (only what is `committed`) from the beginning."""
     consumer = AIOKafkaConsumer(
         **clients,
         group_id=None,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
-        isolation_level="read_committed",
+        isolation_level="read_committed" if committed else "read_uncommitted",
         max_partition_fetch_bytes=8 << 20,
         fetch_max_bytes=64 << 20,
         fetch_max_wait_ms=100,
@@ -197,6 +199,17 @@ async def commit_offsets(
         await consumer.commit(offsets)
     finally:
         await consumer.stop()
+
+
+async def end_offsets(
+    clients: Mapping[str, Any], names: Sequence[str], *, committed: bool
+) -> dict[TopicPartition, int]:
+    """Partition of the topics `names` → the offset after its last record, or after the last whose fate is known."""
+    counts = await partition_counts(clients, names)
+    tps = [TopicPartition(name, number) for name, count in counts.items() for number in range(count)]
+    async with reader(clients, tps, committed=committed) as consumer:
+        found: dict[TopicPartition, int] = await consumer.end_offsets(tps)
+    return found
 
 
 async def partition_counts(clients: Mapping[str, Any], names: Sequence[str]) -> dict[str, int]:

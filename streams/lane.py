@@ -4,7 +4,8 @@ transaction. Batches of records come in; rows, outputs and the source offset go 
 Exactly once rests on five rules:
 
 1. Opening a lane fences whoever had it before: `InitProducerId` for `<pipeline>.<topic>.<partition>` bumps the
-   producer epoch and ends the open transaction. Only then are the changelog and the committed offset read.
+   producer epoch and ends the open transaction; what Kafka itself forgot to end is ended (`streams/leftovers.py`).
+   Only then are the changelog and the committed offset read.
 2. Everything a batch causes is in one transaction: outputs, changelog rows, the source offset.
 3. Every send is awaited before the offsets are added; any failure ends the process without a commit.
 4. RocksDB hears of a row only after the commit, together with the changelog offset: it is always a committed
@@ -31,6 +32,7 @@ from streams.chunks import Chunk
 from streams.exits import EXIT_DIED, EXIT_MISTAKE, die
 from streams.heads import ChangelogError, Heads, moved
 from streams.kafka import fatal_error, noted, transactional_producer
+from streams.leftovers import COMMITTED, coordinator_connection, last_end, settle
 from streams.metrics import Metrics
 from streams.opening import Opening, look_at_source
 from streams.partitions import mark
@@ -127,15 +129,20 @@ class Lane:
         self.ticked_ms = 0
         # Behind the last record that was handed over.
         self.next_offset = 0
+        # To the transaction coordinator.
+        self.connection: object | None = None
         self._runner: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """1 fence, 2 restore, 3 run. The caller seeks the source to the committed offset afterwards."""
-        # 1. From here on a predecessor that still lives can change nothing.
+        # 1. How the predecessor ended; from the start of the producer on it can change nothing, if it still lives.
+        state = await last_end(self.config.clients, self.name)
         self.producer = transactional_producer(
             self.config.clients, self.name, self.config.transaction_timeout_ms, WIRE_BATCH_BYTES
         )
         await self.producer.start()
+        if state is not None:
+            await self._settle(state)
         # 2. The rows are the committed prefix, whatever the local database missed.
         self.stage: Stage = await self._stage()
         # 3. Batches may come.
@@ -143,6 +150,15 @@ class Lane:
         self._runner.add_done_callback(self._ended)
         self.metrics.lane_state(self.name, "running")
         self._show_time()
+
+    async def _settle(self, state: str) -> None:
+        """End what Kafka has left open of this lane's last transaction, and remember the connection."""
+        plan = self.config.plan
+        names = [
+            topics.topic_name(plan, topic.role) for topic in topics.topics(plan) if topic.role != topics.RAW
+        ]
+        await settle(self.producer, self.config.clients, names, self.config.group, state)
+        self.connection = coordinator_connection(self.producer)
 
     async def _stage(self) -> Stage:
         plan, partitions = self.config.plan, self.config.partitions
@@ -193,6 +209,7 @@ class Lane:
             except TimeoutError as error:
                 raise TimeoutError(f"a batch was not committed within {self.config.stuck_s:g} s") from error
             self.metrics.committed(self.name, time.monotonic() - started)
+            await self._look_around()
             for _ in batch.items:
                 self.queue.task_done()
 
@@ -208,6 +225,13 @@ class Lane:
         self.waiting_bytes -= size_bytes
         self._room.set()
         return Batch(items, [item for item in items if isinstance(item, Chunk)])
+
+    async def _look_around(self) -> None:
+        """Settle when the coordinator has been away since the last batch: what it forgot is of a commit."""
+        connection = coordinator_connection(self.producer)
+        if self.connection is not None and connection is not self.connection:
+            await self._settle(COMMITTED)
+        self.connection = connection
 
     async def _commit(self, batch: Batch) -> None:
         """One batch, one transaction: 1 compute, 2 begin and send, 3 await, 4 offset, 5 commit, 6 store."""

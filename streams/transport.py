@@ -27,7 +27,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, AppT, ConsumerMessage, Message
 from mode.services import Service
 
-from streams import offsets
+from streams import connections, offsets
 from streams.assignor import LaneAssignor
 from streams.chunks import Chunk, keep_bytes, take
 from streams.exits import EXIT_MISTAKE, die
@@ -379,6 +379,16 @@ INTERNALS: dict[str, tuple[Callable[..., Any] | type, str]] = {
     "aiokafka AddPartitionsToTxnHandler.handle_response": (
         sender.AddPartitionsToTxnHandler.handle_response,
         "67266db24da2",
+    ),
+    "aiokafka Sender._maybe_do_transactional_request": (
+        sender.Sender._maybe_do_transactional_request,
+        "71227a8a4d9c",
+    ),
+    "aiokafka AddOffsetsToTxnHandler": (sender.AddOffsetsToTxnHandler, "320ed303271e"),
+    "aiokafka AIOKafkaConnection.send": (connections.REPLACED["send"], "5909ea32f4ef"),
+    "aiokafka AIOKafkaClient.coordinator_lookup": (
+        connections.REPLACED["coordinator_lookup"],
+        "19cc69fb75f8",
     ),
 }
 

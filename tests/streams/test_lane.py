@@ -22,6 +22,7 @@ from schemas.times import to_ms
 from streams import lane as module
 from streams import topics
 from streams.lane import Lane
+from streams.leftovers import last_end
 from streams.memory import happened, run
 from streams.metrics import Metrics
 from streams.settings import KafkaSettings
@@ -75,9 +76,10 @@ async def opened(lane: Lane) -> AsyncIterator[Lane]:
 
 
 async def done(lane: Lane) -> None:
-    """Wait until everything handed over is committed."""
+    """Wait until everything handed over is committed, and every partition knows."""
     async with asyncio.timeout(20):
         await lane.queue.join()
+        await last_end(lane.config.clients, lane.name)
 
 
 def committed(kafka: KafkaSettings, lane: Lane) -> int:
