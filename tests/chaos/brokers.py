@@ -54,11 +54,20 @@ class Node:
             self.data, port=self.port, heap=HEAP, cluster_id=self.cluster_id, properties=self.properties
         )
 
-    def kill(self) -> None:
-        """SIGKILL; returns when it is gone."""
+    @property
+    def pid(self) -> int:
+        """Its process, which runs."""
         record = self.broker.folder.record()
         assert record is not None, "a broker that is killed runs"
-        os.kill(record.pid, signal.SIGKILL)
+        return record.pid
+
+    def kill(self) -> None:
+        """SIGKILL; returns when it is gone."""
+        os.kill(self.pid, signal.SIGKILL)
+        self.gone()
+
+    def gone(self) -> None:
+        """Wait for the end of one that was killed."""
         wait_until(lambda: self.broker.status().state == "crashed", "the broker's end")
 
     def start(self) -> None:

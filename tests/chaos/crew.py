@@ -57,14 +57,15 @@ class Crew:
         self,
         place: str,
         *,
-        failpoint: tuple[str, int, str] | None = None,
+        failpoint: tuple[str, int, str] | tuple[str, int, str, int] | None = None,
         expression: str | None = None,
         stuck_s: float | None = None,
         file_limit_bytes: int | None = None,
     ) -> Worker:
         """Start the worker of `place`; each place has a database and an instance id of its own.
 
-        `failpoint`: name, how many times it is passed before it strikes, "kill" or "freeze".
+        `failpoint`: name, how many times it is passed before it strikes, "kill" or "freeze", and perhaps the process
+        that is killed before.
         """
         if place in self.workers:
             self.workers[place].end()

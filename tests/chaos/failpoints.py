@@ -45,13 +45,15 @@ POINTS = {
 HOW = {"kill": signal.SIGKILL, "freeze": signal.SIGSTOP}
 
 
-def install(point: str, nth: int, how: str) -> None:
-    """Let the process be killed, or frozen, when `point` is reached for the `nth` time."""
+def install(point: str, nth: int, how: str, broker: int | None = None) -> None:
+    """Let the process be killed, or frozen, when `point` is reached for the `nth` time; and before it `broker`, a pid."""
     owner, name, side, counts = POINTS[point]
     reached = itertools.count(1)
 
     def strike(args: tuple[Any, ...]) -> None:
         if counts(args[0]) and next(reached) == nth:
+            if broker is not None:
+                os.kill(broker, signal.SIGKILL)
             print(f"failpoint: {how} {point}, time {nth}", file=sys.stderr, flush=True)
             os.kill(os.getpid(), HOW[how])
 

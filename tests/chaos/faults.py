@@ -148,6 +148,30 @@ def broker_away(episode: Episode) -> None:
     broker_killed(episode, away_s=20.0 if episode.brief else 180.0)
 
 
+def power_cut(episode: Episode) -> None:
+    """The broker and a worker die in the same instant, just when a commit has been promised, again and again.
+
+    Kafka 4.3.1 then forgets the second half of every commit that was under way, and whoever opens the lane must know.
+    """
+    crew, brokers = episode.crew, episode.brokers
+    assert isinstance(brokers, Single), "this fault needs a broker of its own"
+    crew.start("one")
+    crew.start("two")
+    for _ in range(2 if episode.brief else 6):
+        episode.progress(100, within_s=90)
+        victim = episode.random.choice(["one", "two"])
+        at = ("after EndTxn", episode.random.randint(1, 25), "kill", brokers.node.pid)
+        crew.start(victim, failpoint=at)
+        ended = crew.wait_end(victim, 40)
+        reached = ended is not None and ended.line.startswith("failpoint: ")
+        episode.expect(reached, f"the point was not reached: {at}: {ended}")
+        episode.struck()
+        brokers.node.gone()
+        brokers.node.start()
+        crew.start(victim)
+    episode.progress(100, within_s=90)
+
+
 def cluster_node_killed(episode: Episode) -> None:
     """Of three brokers the leader, the group's coordinator and a transaction coordinator are killed in turn."""
     crew, three = episode.crew, episode.brokers
@@ -342,6 +366,10 @@ ON_ANY: dict[str, Fault] = {
     "never returns": never_returns,
 }
 # On a broker of their own.
-ON_SINGLE: dict[str, Fault] = {"broker killed": broker_killed, "broker away": broker_away}
+ON_SINGLE: dict[str, Fault] = {
+    "broker killed": broker_killed,
+    "broker away": broker_away,
+    "power cut": power_cut,
+}
 ON_THREE: dict[str, Fault] = {"cluster node killed": cluster_node_killed}
 FAULTS = ON_ANY | ON_SINGLE | ON_THREE

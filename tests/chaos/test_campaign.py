@@ -83,11 +83,11 @@ def test_every_fault_has_its_episode() -> None:
     # That the broker is away for long is the same as that it was killed, and left to the long campaign.
     played = [name for names in EPISODES for name in names]
 
-    assert sorted([*played, "broker killed", "broker away", *ON_THREE]) == sorted(FAULTS)
+    assert sorted([*played, "broker killed", "broker away", "power cut", *ON_THREE]) == sorted(FAULTS)
 
 
 def test_a_broker_that_is_gone_costs_only_time(single: Single, tmp_path: Path) -> None:
-    check_episode(single, ["broker killed"], tmp_path)
+    check_episode(single, ["broker killed", "power cut"], tmp_path)
 
 
 @pytest.mark.parametrize("name", ON_THREE)
