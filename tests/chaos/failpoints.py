@@ -46,7 +46,7 @@ HOW = {"kill": signal.SIGKILL, "freeze": signal.SIGSTOP}
 
 
 def install(point: str, nth: int, how: str, broker: int | None = None) -> None:
-    """Let the process be killed, or frozen, when `point` is reached for the `nth` time; and before it `broker`, a pid."""
+    """Let the process be killed, or frozen, when `point` is reached for the `nth` time; before it `broker` (a pid)."""
     owner, name, side, counts = POINTS[point]
     reached = itertools.count(1)
 
