@@ -12,10 +12,12 @@ from pydantic_core import from_json
 
 from schemas.keys import entity_key, partition_of
 from schemas.row import Row, State
+from schemas.times import rfc3339
 from streams import cluster, kafka
 from streams.cluster import Seen
+from streams.past import Past
 from streams.plan import EntityPlan, Plan
-from streams.topics import changelog, topic_name
+from streams.topics import EVENTS, changelog, topic_name
 from tables.entity import row_codec
 
 
@@ -71,6 +73,30 @@ async def row_of(
     if value is None:
         raise UnknownEntityError(f"{entity}:{key}: nothing has been heard of it")
     row: Row[State] = row_codec(declared.state).validate_json(value)
+    return row
+
+
+async def row_as_of(
+    clients: Mapping[str, Any], plan: Plan, entity: str, key: str, at_ms: int, seen: Seen | None = None
+) -> Row[State]:
+    """The row that the events of `entity:key` up to `at_ms` (event time) make: see `streams.past`.
+
+    Raises:
+        UnknownEntityError: there is none.
+        NoTopicError: the pipeline has no topics.
+    """
+    entity_of(plan, entity)
+    topic, row_key = topic_name(plan, EVENTS), entity_key(entity, key).encode()
+    partitions = (await kafka.partition_counts(clients, [topic])).get(topic, 1)
+    partition = partition_of(row_key, partitions)
+    past = Past(plan, partitions, partition, entity, key, at_ms)
+    records = cluster.scan(clients, [topic], partition=partition, seen=seen)
+    async with aclosing(records) as found:
+        async for record in found:
+            past.hear(record)
+    row = past.row()
+    if row is None:
+        raise UnknownEntityError(f"{entity}:{key}: nothing had been heard of it by {rfc3339(at_ms)}")
     return row
 
 

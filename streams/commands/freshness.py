@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated
 
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from schemas.times import to_ms
 from streams import entities
 from streams.commands.shared import (
     Json,
@@ -22,6 +21,7 @@ from streams.commands.shared import (
     progress,
     span,
     table,
+    utc_ms,
 )
 from streams.entities import Freshness
 from streams.quarantine import printable
@@ -48,7 +48,7 @@ def freshness(
     Exit code 0: nothing is stale. 1: something is.
     """
     plan = plan_of(pipeline)
-    at_ms = time.time_ns() // 1_000_000 if at is None else to_ms(at if at.tzinfo else at.replace(tzinfo=UTC))
+    at_ms = time.time_ns() // 1_000_000 if at is None else utc_ms(at)
     with progress("reading rows") as seen:
         found = ask(entities.freshness(clients(), plan, at_ms, limit, seen))
     if as_json:

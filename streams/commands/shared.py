@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
 
-from schemas.times import rfc3339
+from schemas.times import rfc3339, to_ms
 from streams.cluster import Seen
 from streams.plan import Plan, compile_plan, load
 
@@ -85,6 +85,11 @@ def note(line: str) -> None:
 def moment(time_ms: int | None) -> str:
     """An instant in UTC; "-" for none."""
     return "-" if time_ms is None else rfc3339(time_ms)
+
+
+def utc_ms(at: datetime) -> int:
+    """An instant that somebody typed, epoch milliseconds: UTC unless it says else."""
+    return to_ms(at if at.tzinfo else at.replace(tzinfo=UTC))
 
 
 def span(duration_ms: int) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
 from schemas.row import Row, State
 from streams import entities
-from streams.commands.shared import Json, PipelineFile, ask, moment, plan_of, print_json, progress
+from streams.commands.shared import Json, PipelineFile, ask, moment, plan_of, print_json, progress, utc_ms
 from streams.quarantine import printable
 from streams.where import clients
 
@@ -18,17 +19,32 @@ Entity = Annotated[str, Parameter(help="The kind of entity, as the pipeline call
 Key = Annotated[str, Parameter(help="Which one.")]
 
 
+AsOf = Annotated[
+    datetime | None,
+    Parameter(help="The row as of this event time, UTC unless it says else; default: as it is."),
+]
+
+
 @app.command
-def get(pipeline: PipelineFile, entity: Entity, key: Key, /, *, as_json: Json = False) -> int:
+def get(
+    pipeline: PipelineFile, entity: Entity, key: Key, /, *, as_of: AsOf = None, as_json: Json = False
+) -> int:
     """Print the row of one entity: its state, what explains it, its relations, windows and timers.
+
+    As of an earlier instant it is made by folding the entity's events up to then again.
 
     Exit code 0: it is printed. 1: there is no such entity.
     """
     plan = plan_of(pipeline)
-    with progress(f"reading {entity}") as seen:
-        row = ask(entities.row_of(clients(), plan, entity, key, seen))
+    at_ms = None if as_of is None else utc_ms(as_of)
+    with progress(f"reading {entity}" if at_ms is None else f"reading events of {entity}") as seen:
+        if at_ms is None:
+            row = ask(entities.row_of(clients(), plan, entity, key, seen))
+        else:
+            row = ask(entities.row_as_of(clients(), plan, entity, key, at_ms, seen))
     if as_json:
-        print_json({"entity": entity, "key": key, **row.model_dump(mode="json")})
+        asked = {} if at_ms is None else {"asked_as_of_ms": at_ms}
+        print_json({"entity": entity, "key": key, **asked, **row.model_dump(mode="json")})
     else:
         print("\n".join(lines(entity, key, row)))
     return 0

@@ -2,6 +2,7 @@
 
 import pytest
 
+from schemas.times import rfc3339
 from tests.support.desk import Desk
 
 pytestmark = pytest.mark.broker
@@ -23,6 +24,28 @@ def test_a_row_is_there_for_people(desk: Desk) -> None:
     assert run.stdout.startswith("customer:dawn  version ")
     for line in ("  plan: team", "  their_tickets: 3", "plan free → team", "status=open"):
         assert line in run.stdout
+
+
+def test_a_row_as_it_was(desk: Desk) -> None:
+    now = desk.told("state", "get", "customer", "dawn")
+    # Her tickets were opened a second apart.
+    before = rfc3339(now["as_of_ms"] - 1000)
+    then = desk.told("state", "get", "customer", "dawn", "--as-of", before)
+
+    assert [
+        (len(row["related"]["their_tickets"]), len(row["windows"]["complaints"])) for row in (then, now)
+    ] == [
+        (2, 2),
+        (3, 3),
+    ]
+    assert (then["as_of_ms"], then["asked_as_of_ms"]) == (now["as_of_ms"] - 1000,) * 2
+
+
+def test_before_anything_was_heard_there_is_no_row(desk: Desk) -> None:
+    run = desk.run("state", "get", "customer", "dawn", "--as-of", "2020-01-01")
+
+    assert (run.returncode, run.stdout) == (1, "")
+    assert "customer:dawn: nothing had been heard of it by 2020-01-01T00:00:00Z" in run.stderr
 
 
 @pytest.mark.parametrize(
