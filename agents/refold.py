@@ -11,13 +11,13 @@ In order of arrival an event costs two folds, one now and one when it is settled
 from __future__ import annotations
 
 from bisect import bisect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from pydantic_core import to_json
+from pydantic_core import from_json
 
-from agents.state import Admitted, AnyRow, Reduced, StateRules, count_evicted, newest_ms, reduce
+from agents.state import Admitted, AnyRow, Reduced, Restated, StateRules, count_evicted, newest_ms, reduce
 from schemas.event import Envelope, Event
 from schemas.quarantine import Reason, Refusal
 from schemas.row import Cause, Fold, Kept, State, fields_of, settled
@@ -67,7 +67,7 @@ def fold(
         reduced = reduce(rules, now.with_(version=number), envelope, event)
         tail[place] = entry._replace(changed=bool(reduced.changed))
     else:
-        reduced = again(rules, now, held, tail, read)
+        reduced = again(rules, now, held, tail, place, read)
     # Relations count, too, and have times.
     whole = reduced.row.with_(version=row.version + 1, as_of_ms=newest_ms(row, envelope))
     return reduced._replace(row=settle(rules, whole, held, tail, read))
@@ -79,23 +79,45 @@ def fold_of(state: type[State]) -> type[Fold[Any]]:
     return Fold[state]  # type: ignore[valid-type] # a model made at run time
 
 
-def again(rules: StateRules, row: AnyRow, held: Fold[Any], tail: list[Kept], read: Read) -> Reduced:
-    """What the row becomes when all of `tail` is folded anew; each entry then says whether it changed a field."""
+def again(
+    rules: StateRules, row: AnyRow, held: Fold[Any], tail: list[Kept], place: int, read: Read
+) -> Reduced:
+    """What the row becomes when all of `tail`, with a late event at `place`, is folded anew.
+
+    Each entry then says whether it changed a field; those that now change something else are restated.
+    """
     now = row.with_(
         state=settled(held.state),
         version=held.version,
         cause=held.cause,
         changes=row.changes.first(held.lines),
     )
+    # Of the whole tail: an event's own line in the history is kept until it is settled.
+    stood = {change.event_id: change.fields for change in row.changes}
+    own, restated = "", list[Restated]()
     for number, kept in enumerate(tail):
         # Its body has been judged when it came.
         envelope = Envelope(kept.event_id, kept.type, kept.source, kept.time_ms, "", b"")
         reduced = reduce(rules, now, envelope, read(kept.type, kept.data))
         now, tail[number] = reduced.row, kept._replace(changed=bool(reduced.changed))
+        if number == place:
+            own = reduced.changed
+        elif number > place:
+            restated += restatement(now, kept, stood.get(kept.event_id, {}), reduced.changed)
     was, after = fields_of(row.state), fields_of(now.state)
     corrected = {name: value for name, value in after.items() if value != was[name]}
-    changed = to_json({name: (was[name], value) for name, value in corrected.items()}).decode()
-    return Reduced(now, changed if corrected else "", {}, corrected)
+    return Reduced(now, own, {}, corrected=corrected, restated=tuple(restated))
+
+
+def restatement(row: AnyRow, kept: Kept, stood: Mapping[str, Any], changed: str) -> list[Restated]:
+    """What is to be said anew of `kept`, whose history line was `stood` and is `changed` in `row`: one, or nothing."""
+    stands: Mapping[str, Any] = from_json(changed) if changed else {}
+    if {name: list(pair) for name, pair in stood.items()} == stands:
+        return []
+    after = fields_of(row.state)
+    # What it no longer changes is as it was before it.
+    said = {name: after[name] for name in stood if name not in stands}
+    return [Restated(Cause(kept.event_id, kept.type, kept.source, kept.time_ms), changed, said)]
 
 
 def settle(rules: StateRules, row: AnyRow, held: Fold[Any], tail: list[Kept], read: Read) -> AnyRow:

@@ -8,7 +8,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic_core import to_json, to_jsonable_python
 
@@ -19,10 +19,11 @@ from schemas.errors import wrong_return
 from schemas.event import Envelope, Event, Linked
 from schemas.keys import fingerprint
 from schemas.quarantine import Reason, Refusal
-from schemas.row import Cause, FieldValue, Row, Stamp, State, WindowItem, fields_of, settled
+from schemas.row import Cause, FieldValue, FoldOrder, Row, Stamp, State, WindowItem, fields_of, settled
 
 AnyRow = Row[State]
 NO_LIMIT = 1 << 62
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class StateRules:
 
     entity: str
     state: type[State]
-    order: Literal["arrival", "latest", "refold"]
+    order: FoldOrder
     reducers: Mapping[str, Callable[[Any, Any], State]]
     windows: tuple[WindowRules, ...] = ()
     links_out: tuple[LinkRules, ...] = ()
@@ -84,6 +85,15 @@ class Duplicate:
     row: AnyRow
 
 
+class Restated(NamedTuple):
+    """Order `refold`: what another event changes, now that an earlier one has come late."""
+
+    cause: Cause
+    # As in `Reduced`.
+    changed: str
+    said: Mapping[str, Any]
+
+
 class Reduced(NamedTuple):
     """What one event did to a row."""
 
@@ -92,8 +102,14 @@ class Reduced(NamedTuple):
     changed: str
     # The fields the event set, with their values, whether or not a newer event had set them already.
     given: Mapping[str, Any]
-    # Order `refold`, for an event that came late: the fields that are different now because of it.
-    corrected: Mapping[str, Any] = MappingProxyType({})
+    # Those of them that did not change now: they had the value already, or a newer event had set them. Without them
+    # nobody could tell later what was so at which time. In order `arrival` only of an event that came late, in order
+    # `refold` of none: what else is said again was so all along.
+    said: Mapping[str, Any] = NOTHING
+    # Order `refold`, for an event that came late: the fields that are different now because of it,
+    corrected: Mapping[str, Any] = NOTHING
+    # and what the events after it change instead.
+    restated: tuple[Restated, ...] = ()
 
 
 def admit(rules: StateRules, row: AnyRow, envelope: Envelope) -> Admitted | Duplicate | Refusal:
@@ -210,8 +226,11 @@ def reduce(
         follow(rules.workflow, old, new, envelope.type, event)
     now["state"] = settled(new)
     fields = {name: (was, value) for name, value in kept.items() if (was := before[name]) != value}
+    said = NOTHING
+    if rules.order == "latest" or (rules.order == "arrival" and envelope.time_ms < now["as_of_ms"]):
+        said = {name: value for name, value in given.items() if name not in fields}
     if not fields:
-        return Reduced(row.with_(**now), "", given)
+        return Reduced(row.with_(**now), "", given, said)
     changed = to_json(fields).decode()
     # In order `refold` a change may have to be folded again: `refold.settle` sees to the bound.
     history, limit = row.changes, NO_LIMIT if rules.order == "refold" else rules.history_limit
@@ -219,7 +238,7 @@ def reduce(
     if history.count >= limit:
         evicted = now.get("evicted", row.evicted)
         now["evicted"] = count_evicted(evicted, "changes", 1 + history.count - limit)
-    return Reduced(row.with_(**now), changed, given)
+    return Reduced(row.with_(**now), changed, given, said)
 
 
 def given_fields(before: Mapping[str, Any], new: State) -> dict[str, Any]:

@@ -6,12 +6,15 @@ A row is the value of `<entity>.changelog` and of the lane's RocksDB. Every list
 from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
-from typing import Any, Generic, NamedTuple, Self, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import BaseModel, Field
 
 from schemas.carried import History, Seen
 from schemas.model import Declared
+
+FoldOrder = Literal["arrival", "latest", "refold"]
+"""In which order an entity's events count: see `StateRules`."""
 
 NO_HISTORY = History()
 NOTHING_SEEN = Seen()

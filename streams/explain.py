@@ -80,6 +80,10 @@ class ChangeSeen:
     event_id: str
     event_type: str
     fields: dict[str, list[Any]]
+    # What the event said without changing it: it was so already, or a newer event had said otherwise.
+    said: dict[str, Any] = field(default_factory=dict)
+    # The event that came late, and made this one say something else than it had.
+    late: str = ""
 
 
 @dataclass(slots=True)

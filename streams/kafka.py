@@ -68,15 +68,15 @@ def plain_producer(clients: Mapping[str, Any]) -> AIOKafkaProducer:
 
 @asynccontextmanager
 async def reader(
-    clients: Mapping[str, Any], partitions: Sequence[TopicPartition], *, committed: bool = True
+    clients: Mapping[str, Any], partitions: Sequence[TopicPartition]
 ) -> AsyncIterator[AIOKafkaConsumer]:
-    """A consumer without a group that reads `partitions` (only what is `committed`) from the beginning."""
+    """A consumer without a group that reads `partitions`, committed records only, from the beginning."""
     consumer = AIOKafkaConsumer(
         **clients,
         group_id=None,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
-        isolation_level="read_committed" if committed else "read_uncommitted",
+        isolation_level="read_committed",
         max_partition_fetch_bytes=8 << 20,
         fetch_max_bytes=64 << 20,
         fetch_max_wait_ms=100,
@@ -199,17 +199,6 @@ async def commit_offsets(
         await consumer.commit(offsets)
     finally:
         await consumer.stop()
-
-
-async def end_offsets(
-    clients: Mapping[str, Any], names: Sequence[str], *, committed: bool
-) -> dict[TopicPartition, int]:
-    """Partition of the topics `names` → the offset after its last record, or after the last whose fate is known."""
-    counts = await partition_counts(clients, names)
-    tps = [TopicPartition(name, number) for name, count in counts.items() for number in range(count)]
-    async with reader(clients, tps, committed=committed) as consumer:
-        found: dict[TopicPartition, int] = await consumer.end_offsets(tps)
-    return found
 
 
 async def partition_counts(clients: Mapping[str, Any], names: Sequence[str]) -> dict[str, int]:

@@ -32,7 +32,7 @@ from streams.chunks import Chunk
 from streams.exits import EXIT_DIED, EXIT_MISTAKE, die
 from streams.heads import ChangelogError, Heads, moved
 from streams.kafka import fatal_error, noted, transactional_producer
-from streams.leftovers import COMMITTED, coordinator_connection, last_end, settle
+from streams.leftovers import COMMITTED, asking, coordinator_connection, last_end, settle
 from streams.metrics import Metrics
 from streams.opening import Opening, look_at_source
 from streams.partitions import mark
@@ -133,16 +133,19 @@ class Lane:
         self.connection: object | None = None
         self._runner: asyncio.Task[None] | None = None
 
-    async def open(self) -> None:
-        """1 fence, 2 restore, 3 run. The caller seeks the source to the committed offset afterwards."""
+    async def open(self, client: Any) -> None:
+        """1 fence, 2 restore, 3 run; `client` is for questions (`leftovers.asking`).
+
+        The caller seeks the source to the committed offset afterwards.
+        """
         # 1. How the predecessor ended; from the start of the producer on it can change nothing, if it still lives.
-        state = await last_end(self.config.clients, self.name)
+        state = await last_end(client, self.name)
         self.producer = transactional_producer(
             self.config.clients, self.name, self.config.transaction_timeout_ms, WIRE_BATCH_BYTES
         )
         await self.producer.start()
         if state is not None:
-            await self._settle(state)
+            await self._settle(client, state)
         # 2. The rows are the committed prefix, whatever the local database missed.
         self.stage: Stage = await self._stage()
         # 3. Batches may come.
@@ -151,13 +154,13 @@ class Lane:
         self.metrics.lane_state(self.name, "running")
         self._show_time()
 
-    async def _settle(self, state: str) -> None:
+    async def _settle(self, client: Any, state: str) -> None:
         """End what Kafka has left open of this lane's last transaction, and remember the connection."""
         plan = self.config.plan
         names = [
             topics.topic_name(plan, topic.role) for topic in topics.topics(plan) if topic.role != topics.RAW
         ]
-        await settle(self.producer, self.config.clients, names, self.config.group, state)
+        await settle(self.producer, client, names, self.config.group, state)
         self.connection = coordinator_connection(self.producer)
 
     async def _stage(self) -> Stage:
@@ -230,7 +233,8 @@ class Lane:
         """Settle when the coordinator has been away since the last batch: what it forgot is of a commit."""
         connection = coordinator_connection(self.producer)
         if self.connection is not None and connection is not self.connection:
-            await self._settle(COMMITTED)
+            async with asking(self.config.clients) as client:
+                await self._settle(client, COMMITTED)
         self.connection = connection
 
     async def _commit(self, batch: Batch) -> None:

@@ -13,6 +13,7 @@ from streams import topics
 from streams.chunks import Chunk
 from streams.exits import die
 from streams.lane import Lane, LaneConfig
+from streams.leftovers import asking
 from streams.metrics import Metrics
 
 # How long cycles may wait for the collector while there is no quiet moment.
@@ -52,8 +53,9 @@ class Lanes:
             if self._sweeper is None:
                 self._sweeper = asyncio.create_task(self._sweep(), name="sweeper")
                 self._sweeper.add_done_callback(self._ended)
-            async with asyncio.timeout(None if not lanes else 10 * self.config.stuck_s):
-                await asyncio.gather(*(lane.open() for lane in lanes))
+            if lanes:
+                async with asyncio.timeout(10 * self.config.stuck_s), asking(self.config.clients) as client:
+                    await asyncio.gather(*(lane.open(client) for lane in lanes))
             for lane in lanes:
                 self.open_lanes[lane.source.topic, lane.partition] = lane
             if self._ticker is None and not self.config.playback:

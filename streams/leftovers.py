@@ -13,22 +13,26 @@ on all that is still open.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, ClassVar
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
 from aiokafka.errors import KafkaError, for_code
 from aiokafka.protocol.api import Request, RequestStruct, Response
+from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.protocol.types import CompactArray, CompactString, Int16, Int32, Int64, Schema, TaggedFields
-
-from streams.kafka import end_offsets
 
 # How long between two questions to a coordinator that is busy, or away.
 RETRY_S = 0.02
 NOT_FOUND = 105
 COMMITTED = "CompleteCommit"
 ENDING = ("PrepareCommit", "PrepareAbort", "PrepareEpochFence")
+# Of ListOffsets: the last one, and of which records.
+LAST_OFFSET = -1
+ALL_READS, COMMITTED_READS = 0, 1
 
 
 class DescribeTransactionsResponse(Response):  # type: ignore[misc] # aiokafka has no types
@@ -87,22 +91,28 @@ class DescribeTransactions(Request[DescribeTransactionsStruct]):  # type: ignore
         return request_struct_class([self._transactional_id], {})
 
 
-async def last_end(clients: Mapping[str, Any], transactional_id: str) -> str | None:
+@asynccontextmanager
+async def asking(clients: Mapping[str, Any]) -> AsyncIterator[AIOKafkaClient]:
+    """A connection for the questions below: one for all lanes that are opened together."""
+    client = AIOKafkaClient(**clients)
+    try:
+        await client.bootstrap()
+        yield client
+    finally:
+        await client.close()
+
+
+async def last_end(client: AIOKafkaClient, transactional_id: str) -> str | None:
     """The state of `transactional_id` as Kafka names it, once nothing is being ended; None if it is not known.
 
     Raises:
         aiokafka.errors.KafkaError: the coordinator refuses to say.
     """
-    client = AIOKafkaClient(**clients)
-    try:
-        await client.bootstrap()
-        while True:
-            found = await _asked(client, transactional_id)
-            if found not in ("", *ENDING):
-                return found
-            await asyncio.sleep(RETRY_S)
-    finally:
-        await client.close()
+    while True:
+        found = await _asked(client, transactional_id)
+        if found not in ("", *ENDING):
+            return found
+        await asyncio.sleep(RETRY_S)
 
 
 async def _asked(client: AIOKafkaClient, transactional_id: str) -> str | None:
@@ -127,35 +137,68 @@ async def _asked(client: AIOKafkaClient, transactional_id: str) -> str | None:
 
 
 async def settle(
-    producer: AIOKafkaProducer,
-    clients: Mapping[str, Any],
-    names: Sequence[str],
-    group: str,
-    state: str,
+    producer: AIOKafkaProducer, client: AIOKafkaClient, names: Sequence[str], group: str, state: str
 ) -> None:
     """End what the last transaction of `producer` left open on the topics `names` and in `group`, as `state` says.
 
     Args:
         producer: started, between two transactions.
-        clients: aiokafka options.
+        client: for questions.
         names: all topics that the producer writes to.
         group: the consumer group whose offsets it commits.
         state: how that transaction ended: `last_end` before the producer was started. What is not a commit is an abort.
     """
-    stable, last = await asyncio.gather(
-        end_offsets(clients, names, committed=True), end_offsets(clients, names, committed=False)
-    )
+    # Some may be open because other producers write to them just now; a marker more does not harm them.
+    open_now = await _open(client, names)
     manager, sender = producer._txn_manager, producer._sender  # noqa: SLF001 - a transaction without records
     await producer.begin_transaction()
     # The group has no offset of its own to be added: only the marker is wanted.
     while not await sender._do_add_offsets_to_txn(group):  # noqa: SLF001
         pass
-    for tp in sorted(last):
-        # Some may be open because other producers write to them just now; a marker more does not harm them.
-        if stable[tp] < last[tp]:
-            manager.maybe_add_partition_to_txn(tp)
+    for tp in open_now:
+        manager.maybe_add_partition_to_txn(tp)
     await (producer.commit_transaction() if state == COMMITTED else producer.abort_transaction())
-    await last_end(clients, manager.transactional_id)
+    await last_end(client, manager.transactional_id)
+
+
+async def _open(client: AIOKafkaClient, names: Sequence[str]) -> list[TopicPartition]:
+    """The partitions of `names` on which some transaction is open, once all of them have leaders that say so."""
+    await client.set_topics(names)
+    while True:
+        at: dict[int, list[TopicPartition]] = defaultdict(list)
+        for name in names:
+            # Other lanes may just be asking for the same; what is not known yet is asked for again.
+            for number in client.cluster.partitions_for_topic(name) or {-1}:
+                tp = TopicPartition(name, number)
+                leader = client.cluster.leader_for_partition(tp)
+                at[-1 if leader is None else leader].append(tp)
+        if -1 not in at:
+            stable, last = [await _ends(client, at, isolation) for isolation in (COMMITTED_READS, ALL_READS)]
+            tps = [tp for known in at.values() for tp in known]
+            if stable.keys() & last.keys() == set(tps):
+                return sorted(tp for tp in tps if stable[tp] < last[tp])
+        await client.force_metadata_update()
+        await asyncio.sleep(RETRY_S)
+
+
+async def _ends(
+    client: AIOKafkaClient, at: Mapping[int, Sequence[TopicPartition]], isolation: int
+) -> dict[TopicPartition, int]:
+    """Partition → the offset after its last record, or after the last whose fate is known, as their leaders say."""
+    found: dict[TopicPartition, int] = {}
+    for node, tps in at.items():
+        asked: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        for tp in tps:
+            asked[tp.topic].append((tp.partition, LAST_OFFSET))
+        try:
+            response = await client.send(node, OffsetRequest(-1, isolation, list(asked.items())))
+        except KafkaError as error:
+            if not error.retriable:
+                raise
+            continue
+        for topic, told in response.topics:
+            found |= {TopicPartition(topic, number): offset for number, code, _, offset in told if not code}
+    return found
 
 
 def coordinator_connection(producer: AIOKafkaProducer) -> object | None:

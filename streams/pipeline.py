@@ -17,7 +17,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from agents.context import ContextRules, Parameter
 from agents.data import Bare
@@ -27,7 +27,7 @@ from schemas.action import ActionInput
 from schemas.context import Context, Item, Related, Summary, Window
 from schemas.decision import Verdict
 from schemas.event import Event
-from schemas.row import State
+from schemas.row import FoldOrder, State
 from schemas.times import duration_ms
 from streams.decisions import Decision
 from streams.signatures import alternatives, mistake, one_of, subclass, wired
@@ -99,7 +99,7 @@ class Pipeline:
         state: type[StateT],
         *,
         key: KeyField,
-        order: Literal["arrival", "latest", "refold"] = "latest",
+        order: FoldOrder = "latest",
         stale_after: timedelta | None = None,
         dedupe: Dedupe = Dedupe(),
         history: int = 5,
@@ -150,7 +150,7 @@ class Entity(Generic[StateT]):
         name: str,
         state: type[StateT],
         key: KeyField,
-        order: Literal["arrival", "latest", "refold"],
+        order: FoldOrder,
         stale_after: timedelta | None,
         bounds: Bounds,
     ) -> None:

@@ -130,6 +130,7 @@ def source(plan: Plan) -> Source:
         plan.version,
         {role: topics.topic_name(plan, role) for role in roles},
         {name: entity.state for name, entity in plan.entities.items()},
+        {name: entity.rules.order for name, entity in plan.entities.items()},
     )
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 from pydantic_core import to_json
 
 from agents.decision import Gate
-from agents.state import LinkOut
+from agents.state import LinkOut, Reduced
 from schemas.action import ActionRecord
 from schemas.audit import AuditRecord, sealed
 from schemas.carried import quoted
@@ -71,15 +72,54 @@ def refused(
     return Out(QUARANTINE, record.key, record.value if value is None else value, headers)
 
 
+class Subject(NamedTuple):
+    """Whose change it is: entity, key, the key of its row, the version that it made, and its partition."""
+
+    entity: str
+    key: str
+    row_key: bytes
+    version: int
+    partition: int
+
+
+def changes(of: Subject, envelope: Envelope, reduced: Reduced) -> Iterator[Out]:
+    """What an event changed and said, and what others say anew because it came late."""
+    if reduced.changed or reduced.said:
+        yield changed(of, envelope.time_ms, envelope.id, envelope.type, reduced.changed, reduced.said)
+    for each in reduced.restated:
+        event_id, event_type, _, time_ms = each.cause
+        yield changed(of, time_ms, event_id, event_type, each.changed, each.said, late=envelope.id)
+
+
 def changed(
-    entity: str, key: str, row_key: bytes, cause: Envelope, version: int, fields: str, partition: int
+    of: Subject,
+    time_ms: int,
+    event_id: str,
+    event_type: str,
+    fields: str,
+    said: Mapping[str, Any],
+    late: str = "",
 ) -> Out:
-    """The fields that one event changed: `fields` is JSON already, the same text as in the row's history."""
+    """What one event changed, and what it only said.
+
+    Args:
+        of: whose state.
+        time_ms: the event's time.
+        event_id: the event.
+        event_type: its type.
+        fields: JSON already, the same text as in the row's history: field → [old, new]; empty when none changed.
+        said: field → the value that the event gave and that changed nothing.
+        late: the event that came late and made it necessary to say this of an earlier one anew.
+    """
     body = (
-        f'{{"entity":{quoted(entity)},"key":{quoted(key)},"version":{version},"time_ms":{cause.time_ms},'
-        f'"event_id":{quoted(cause.id)},"event_type":{quoted(cause.type)},"fields":{fields}}}'
-    )
-    return Out(CHANGES, row_key, body.encode(), NO_HEADERS, partition)
+        f'{{"entity":{quoted(of.entity)},"key":{quoted(of.key)},"version":{of.version},"time_ms":{time_ms},'
+        f'"event_id":{quoted(event_id)},"event_type":{quoted(event_type)},"fields":{fields or "{}"}'
+    ).encode()
+    if said:
+        body += b',"said":' + to_json(said)
+    if late:
+        body += b',"late":' + quoted(late).encode()
+    return Out(CHANGES, of.row_key, body + b"}", NO_HEADERS, of.partition)
 
 
 @dataclass(frozen=True, slots=True)

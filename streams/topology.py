@@ -228,13 +228,10 @@ class EntityLane:
         # 6. The row, and what changed in it.
         self.store(at, before, row)
         self.tally["event", envelope.type] += 1
-        outs = []
-        if reduced.changed:
-            outs.append(
-                records.changed(
-                    plan.name, at.key, at.row_key, envelope, row.version, reduced.changed, self.partition
-                )
-            )
+        outs: list[Out] = []
+        if reduced.changed or reduced.said or reduced.restated:
+            of = records.Subject(plan.name, at.key, at.row_key, row.version, self.partition)
+            outs += records.changes(of, envelope, reduced)
         # 7. Other entities, and the world.
         if at.owner:
             outs += self.copies(envelope, event)

@@ -16,9 +16,10 @@ from pathlib import Path
 import duckdb
 
 from schemas.record import Placed
-from schemas.row import State
+from schemas.row import FoldOrder, State
 from tables.snapshot_columns import Column, SnapshotError, Table
 from tables.snapshot_lines import key_of, text, write_lines
+from tables.snapshot_past import macro
 from tables.snapshot_records import VALUE_BYTES
 from tables.snapshot_tables import ABOUT, dictionary, tables
 
@@ -42,12 +43,13 @@ UNWRITTEN = (duckdb.IOException, duckdb.FatalException, duckdb.TransactionExcept
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What a snapshot is made of: a pipeline, its topics by role, its entities' state models."""
+    """What a snapshot is made of: a pipeline, its topics by role, its entities' state models and orders."""
 
     pipeline: str
     version: int
     topics: Mapping[str, str]
     states: Mapping[str, type[State]]
+    orders: Mapping[str, FoldOrder]
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +248,7 @@ class Snapshot:
             return []
         longest = write_lines(self._lines, table, records)
         computed = ", ".join(column.sql for column in table.columns)
-        each = f", unnest(map_entries({table.each})) AS f" if table.each else ""
+        each = f", unnest({table.each}) AS f" if table.each else ""
         try:
             self._db.execute(
                 f'INSERT INTO temp."staged {table.name}" SELECT {computed} FROM (SELECT *{each} FROM '
@@ -304,6 +306,8 @@ class Snapshot:
         self._db.execute(f"ATTACH {quoted(copy)} AS published (STORAGE_VERSION '{STORAGE_VERSION}')")
         try:
             self._db.execute("COPY FROM DATABASE work TO published")
+            for name, state in self.source.states.items():
+                self._db.execute(macro("published.main", name, state, self.source.orders[name]))
             self._db.execute("CHECKPOINT published")
         finally:
             self._db.execute("DETACH published")

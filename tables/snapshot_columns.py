@@ -47,7 +47,7 @@ class Table:
     # None: every record stays.
     key: str | None = None
     prefix: str = ""
-    # A map in the body: one row for each entry `f` of it.
+    # SQL of a list made of the body: one row for each entry `f` of it.
     each: str | None = None
 
 

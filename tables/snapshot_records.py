@@ -13,6 +13,7 @@ from tables.snapshot_columns import (
     JSON,
     SMALL,
     TEXT,
+    TRUTH,
     WHOLE,
     Column,
     Table,
@@ -48,22 +49,38 @@ CHANGES = Table(
             "event_id": TEXT,
             "event_type": TEXT,
             "fields": "MAP(VARCHAR, JSON[])",
+            "said": "MAP(VARCHAR, JSON)",
+            "late": TEXT,
         }
     ),
     columns=(
         Column("entity", TEXT, "v.entity", "kind of entity", required=True),
         Column("key", TEXT, "v.key", "the entity's key", required=True),
         Column("version", WHOLE, "v.version", "version of the row that the change made", required=True),
-        Column("field", TEXT, "f.key", "the state field that changed", required=True),
-        Column("old", JSON, "f.value[1]", "value before; NULL for none"),
-        Column("new", JSON, "f.value[2]", "value after; NULL for none"),
-        Column("event_id", TEXT, "v.event_id", "the event that changed it"),
+        Column("field", TEXT, "f.key", "the state field that it is about", required=True),
+        Column(
+            "changed",
+            TRUTH,
+            "len(f.value) = 2",
+            "whether the event changed it; false: what it said was so already, or a newer event had said otherwise",
+            required=True,
+        ),
+        Column("old", JSON, "CASE WHEN len(f.value) = 2 THEN f.value[1] END", "value before, if it changed"),
+        Column("new", JSON, "f.value[-1]", "what the event said; `null` for none"),
+        Column("event_id", TEXT, "v.event_id", "the event that said it"),
         Column("event_type", TEXT, "v.event_type", "its type"),
         Column("event_time", INSTANT, instant("v.time_ms"), "its event time"),
+        Column(
+            "late_event_id",
+            TEXT,
+            "v.late",
+            "the event that came late, whereupon this was said of an earlier one anew (order `refold`)",
+        ),
         RECORDED,
         *PLACE,
     ),
-    each="v.fields",
+    each="list_concat(map_entries(v.fields), "
+    "list_transform(map_entries(v.said), lambda e: {'key': e.key, 'value': [e.value]}))",
 )
 
 DECISIONS = Table(

@@ -31,12 +31,14 @@ def tables(states: Mapping[str, type[State]]) -> tuple[Table, ...]:
     Raises:
         SnapshotError: SQL cannot tell two entities, or two fields of one state, apart.
     """
-    entities = [
-        entity_table(f"entity_{name}" if name.lower() in FIXED else name, name, state)
-        for name, state in states.items()
-    ]
+    entities = [entity_table(table_name(name), name, state) for name, state in states.items()]
     apart("entities", [table.name for table in entities])
     return (*entities, *RECORDS)
+
+
+def table_name(entity: str) -> str:
+    """What the table of `entity` is called."""
+    return f"entity_{entity}" if entity.lower() in FIXED else entity
 
 
 def apart(what: str, names: Sequence[str]) -> None:
@@ -48,25 +50,29 @@ def apart(what: str, names: Sequence[str]) -> None:
             )
 
 
-def entity_table(table: str, entity: str, state: type[State]) -> Table:
-    """The table of one entity: key, one column per state field, and what explains the row.
-
-    A state field that is called like one of the explaining columns becomes `state_<field>`.
-    """
-    declared = fields(state)
+def own_columns(state: type[State]) -> list[tuple[str, Column]]:
+    """Each field of a state with its column; one that is called like an explaining column becomes `state_<field>`."""
     around = {column.name for column in ENTITY}
-    own = [
-        Column(
-            f"state_{name}" if name.lower() in around else name,
-            kind,
-            f'v.state."{name}"',
-            description or f"field {name} of the state",
+    return [
+        (
+            name,
+            Column(
+                f"state_{name}" if name.lower() in around else name,
+                kind,
+                f'v.state."{name}"',
+                description or f"field {name} of the state",
+            ),
         )
-        for name, (kind, description) in declared.items()
+        for name, (kind, description) in fields(state).items()
     ]
+
+
+def entity_table(table: str, entity: str, state: type[State]) -> Table:
+    """The table of one entity: key, one column per state field, and what explains the row."""
+    own = [column for _, column in own_columns(state)]
     apart(f"fields of {state.__name__}", [column.name for column in own])
     row = {
-        "state": struct({name: kind for name, (kind, _) in declared.items()}),
+        "state": struct({name: kind for name, (kind, _) in fields(state).items()}),
         **dict.fromkeys(("schema_version", "version", "as_of_ms", "admitted", "duplicates"), WHOLE),
         **dict.fromkeys(("cause", "windows", "related", "timers", "reviews", "evicted"), JSON),
     }

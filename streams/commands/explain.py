@@ -107,7 +107,9 @@ def event_lines(found: Explanation, records: list[EventSeen]) -> Iterator[str]:
     for change in found.changes:
         if change.event_id == event.id:
             key = entity_key(change.entity, change.key)
-            yield line("state", f"{key} version {change.version}: {diff(change.fields)}")
+            anew = f" (anew, because {change.late} came late)" if change.late else ""
+            what = diff(change.fields) or f"no change; it said {', '.join(change.said)}"
+            yield line("state", f"{key} version {change.version}: {what}{anew}")
 
 
 def diff(fields: dict[str, list[Any]]) -> str:

@@ -209,8 +209,29 @@ def test_a_late_event_says_what_is_different_because_of_it() -> None:
     row = told([Fact(0, 1), Fact(20, 3)])
     fact = Fact(10, 2)
     reduced = fold(RULES, row, fact.envelope, Said(number=2), Admitted({}), read)
-    assert '"story":["1,3,","1,2,3,"]' in reduced.changed
     assert dict(reduced.corrected) == {"story": "1,2,3,", "total": 11}
+    # What it changes at its place, and what the one after it changes now.
+    assert '"story":["1,","1,2,"]' in reduced.changed
+    (after,) = reduced.restated
+    assert (after.cause.event_id, dict(after.said)) == ("e3@20", {})
+    assert '"story":["1,2,","1,2,3,"]' in after.changed
+
+
+def test_an_event_that_no_longer_changes_a_field_says_what_it_is_all_the_same() -> None:
+    # A five counts only behind a larger number: the six takes care of that, until the one comes between them.
+    row = told([Fact(0, 6), Fact(20, 5)])
+    fact = Fact(10, 1)
+    reduced = fold(RULES, row, fact.envelope, Said(number=1), Admitted({}), read)
+    (after,) = reduced.restated
+    assert after.changed == ""
+    assert after.said["story"] == "6,1,"
+
+
+def test_an_event_in_order_has_nobody_say_anything_anew() -> None:
+    row = told([Fact(0, 1)])
+    fact = Fact(20, 2)
+    reduced = fold(RULES, row, fact.envelope, Said(number=2), Admitted({}), read)
+    assert (reduced.restated, dict(reduced.said)) == ((), {})
 
 
 @pytest.mark.parametrize(

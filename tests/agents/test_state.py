@@ -31,7 +31,7 @@ from schemas.context import Item, Summary
 from schemas.errors import WrongReturn
 from schemas.event import Envelope, Event, Linked
 from schemas.quarantine import Reason, Refusal
-from schemas.row import Cause, FieldValue, Row, Stamp, State, WindowItem, settled
+from schemas.row import Cause, FieldValue, FoldOrder, Row, Stamp, State, WindowItem, settled
 from schemas.units import UtcTime
 
 AnyRow = Row[State]
@@ -160,8 +160,27 @@ def test_what_a_late_event_said_is_told_although_it_changed_nothing() -> None:
     reduced = reduce(
         RULES, fold([(9, "e1", {"status": "sent"})]), at(5, "e2"), Said(fields={"status": "paid"})
     )
-    assert (reduced.given, reduced.changed) == ({"status": "paid"}, "")
+    assert (reduced.given, reduced.changed, reduced.said) == ({"status": "paid"}, "", {"status": "paid"})
     assert (reduced.row.version, reduced.row.as_of_ms) == (2, 9)
+
+
+@pytest.mark.parametrize(
+    ("order", "time_ms", "said"),
+    [
+        ("latest", 10, {"status": "sent"}),
+        ("latest", 8, {"status": "sent"}),
+        # In order of arrival what is said again in good time was so all along.
+        ("arrival", 10, {}),
+        ("arrival", 8, {"status": "sent"}),
+    ],
+)
+def test_what_is_said_again_is_told_where_somebody_may_need_it(
+    order: FoldOrder, time_ms: int, said: dict[str, Any]
+) -> None:
+    rules = replace(RULES, order=order)
+    row = fold([(9, "e1", {"status": "sent"})], rules)
+    reduced = reduce(rules, row, at(time_ms, "e2"), Said(fields={"status": "sent"}))
+    assert (reduced.changed, dict(reduced.said)) == ("", said)
 
 
 # Order `arrival`.

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import restore
 from benchmarks.restore import ROW_BYTES, draw, faust, kills, ours, row
 from streams.settings import KafkaSettings
 
@@ -26,6 +27,15 @@ def test_both_questions_are_drawn(tmp_path: Path) -> None:
     draw(figures, tmp_path)
     assert ">7,000<" in (tmp_path / "restore.svg").read_text()
     assert ">2.5<" in (tmp_path / "kill-to-output.svg").read_text()
+
+
+def test_a_peer_that_hangs_is_missing_and_not_the_end_of_the_run(
+    kafka: KafkaSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Too short for any start.
+    monkeypatch.setattr(restore, "WITHIN_S", 0.1)
+    run, missing = restore.peer(kafka, 10, tmp_path)
+    assert (run, missing) == (None, {"faust": "it had not recovered its table after 0 s"})
 
 
 def test_every_row_is_restored(kafka: KafkaSettings, tmp_path: Path) -> None:

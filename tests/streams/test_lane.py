@@ -22,14 +22,13 @@ from schemas.times import to_ms
 from streams import lane as module
 from streams import topics
 from streams.lane import Lane
-from streams.leftovers import last_end
 from streams.memory import happened, run
 from streams.metrics import Metrics
 from streams.settings import KafkaSettings
 from tables.store import Store
 from tests.support.bank import START, Moved, moves
 from tests.support.chunks import chunk
-from tests.support.lanes import PARTITIONS, lane_config, made, now, standing
+from tests.support.lanes import PARTITIONS, begin, ended, lane_config, made, now, standing
 from tests.support.pages import Written, pages
 from tests.support.shop import Paid, shop
 from tests.support.topics import consumer, ends, publish
@@ -63,7 +62,7 @@ async def until_dead(lines: list[str]) -> None:
 
 @asynccontextmanager
 async def opened(lane: Lane) -> AsyncIterator[Lane]:
-    await lane.open()
+    await begin(lane)
     try:
         yield lane
     except BaseException:
@@ -79,7 +78,7 @@ async def done(lane: Lane) -> None:
     """Wait until everything handed over is committed, and every partition knows."""
     async with asyncio.timeout(20):
         await lane.queue.join()
-        await last_end(lane.config.clients, lane.name)
+        await ended(lane.config.clients, lane.name)
 
 
 def committed(kafka: KafkaSettings, lane: Lane) -> int:
@@ -224,7 +223,7 @@ async def test_a_record_that_kafka_refuses_ends_the_process_without_a_commit(
 ) -> None:
     name = await made(kafka)
     lane = Lane(lane_config(kafka, name, tmp_path), topics.RAW, 0, Metrics())
-    await lane.open()
+    await begin(lane)
     lane.stage = Fixed(
         [Out(topics.EVENTS, b"a", b"fine"), Out(topics.QUARANTINE, b"b", os.urandom(25 << 20))]
     )
@@ -272,7 +271,7 @@ async def test_a_lane_that_was_fenced_ends_the_process_and_has_changed_nothing(
 ) -> None:
     name = await made(kafka)
     old = Lane(lane_config(kafka, name, tmp_path / "old"), topics.EVENTS, 0, Metrics())
-    await old.open()
+    await begin(old)
     event = Moved(account="a", amount=10)
     fact = Given("x", 0, 0, 0, b"account:a", event.model_dump_json().encode(), headers_of(event, "e"))
     async with opened(Lane(lane_config(kafka, name, tmp_path / "new"), topics.EVENTS, 0, Metrics())) as new:
@@ -294,7 +293,7 @@ async def test_a_batch_that_never_ends_is_said_so(
 ) -> None:
     name = await made(kafka)
     lane = Lane(lane_config(kafka, name, tmp_path, stuck_s=0.5), topics.RAW, 0, Metrics())
-    await lane.open()
+    await begin(lane)
 
     async def never() -> None:
         await asyncio.Event().wait()
@@ -321,12 +320,12 @@ async def test_an_offset_that_comes_again_ends_the_process(
 async def test_closing_waits_for_what_was_handed_over(kafka: KafkaSettings, tmp_path: Path) -> None:
     name = await made(kafka)
     lane = Lane(lane_config(kafka, name, tmp_path), topics.RAW, 0, Metrics())
-    await lane.open()
+    await begin(lane)
     records = standing(moves(900, duplicates=0), f"{name}.raw")
 
     async def hand_over() -> None:
-        for begin in range(0, 900, 300):
-            await lane.submit(chunk(records[begin : begin + 300]))
+        for first in range(0, 900, 300):
+            await lane.submit(chunk(records[first : first + 300]))
 
     # One batch is in work, one waits in the queue, one in `submit`.
     handing = asyncio.create_task(hand_over())

@@ -21,12 +21,12 @@ from streams import topics
 from streams.broker import Broker
 from streams.chunks import Chunk
 from streams.lane import Lane
-from streams.leftovers import COMMITTED, coordinator_connection, last_end, settle
+from streams.leftovers import COMMITTED, asking, coordinator_connection, settle
 from streams.metrics import Metrics
 from streams.settings import KafkaSettings
 from streams.topics import Topic
 from tests.support.chunks import chunk
-from tests.support.lanes import lane_config, made
+from tests.support.lanes import begin, ended, lane_config, made
 from tests.support.topics import ends, read
 from tests.support.workers import unique
 
@@ -96,12 +96,21 @@ async def predecessor(kafka: KafkaSettings, name: str, *, commit: bool) -> None:
         await leave(made, name, commit=commit)
 
 
+async def settled(made: AIOKafkaProducer, clients: dict[str, Any], name: str, state: str) -> None:
+    """End what was left."""
+    async with asking(clients) as client:
+        await settle(made, client, names(name), name, state)
+
+
 async def open_partitions(kafka: KafkaSettings, name: str) -> list[str]:
     """Where a transaction is open."""
-    clients = kafka.client_options()
-    stable = await door.end_offsets(clients, names(name), committed=True)
-    last = await door.end_offsets(clients, names(name), committed=False)
-    return [f"{tp.topic.rpartition('.')[2]}-{tp.partition}" for tp in sorted(last) if stable[tp] < last[tp]]
+    found = []
+    for topic in names(name):
+        stable, last = [
+            await asyncio.to_thread(ends, kafka, topic, committed=committed) for committed in (True, False)
+        ]
+        found += [f"{topic.rpartition('.')[2]}-{number}" for number in last if stable[number] < last[number]]
+    return found
 
 
 async def values(kafka: KafkaSettings, name: str) -> list[int]:
@@ -119,7 +128,7 @@ async def test_what_was_left_open_ends_as_the_transaction_did(
 ) -> None:
     clients = trusting.client_options()
     await predecessor(trusting, name, commit=commit)
-    state = await last_end(clients, f"{name}.raw.0")
+    state = await ended(clients, f"{name}.raw.0")
     assert state == ("CompleteCommit" if commit else "CompleteAbort")
     # The coordinator says that it is done.
     assert await open_partitions(trusting, name) == ["events-1"]
@@ -127,7 +136,7 @@ async def test_what_was_left_open_ends_as_the_transaction_did(
     async with producer(trusting, name) as made:
         # The fence does not help.
         assert await open_partitions(trusting, name) == ["events-1"]
-        await settle(made, clients, names(name), name, state)
+        await settled(made, clients, name, state)
         assert await open_partitions(trusting, name) == []
         found = await door.committed_offsets(clients, name)
         assert {(tp.topic.rpartition(".")[2], tp.partition): at.offset for tp, at in found.items()} == offsets
@@ -135,7 +144,7 @@ async def test_what_was_left_open_ends_as_the_transaction_did(
         await made.begin_transaction()
         await made.send_and_wait(f"{name}.events", b"y", partition=1)
         await made.abort_transaction()
-        await last_end(clients, f"{name}.raw.0")
+        await ended(clients, f"{name}.raw.0")
     assert await values(trusting, name) == [records[0], records[1]]
 
 
@@ -148,19 +157,19 @@ async def test_unsettled_the_next_commit_would_have_counted_for_both(
         await made.begin_transaction()
         await made.send_and_wait(f"{name}.events", b"y", partition=1)
         await made.commit_transaction()
-        await last_end(trusting.client_options(), f"{name}.raw.0")
+        await ended(trusting.client_options(), f"{name}.raw.0")
     # The aborted one, and the committed one.
     assert await values(trusting, name) == [2, 0]
 
 
 async def test_nobody_and_nothing_open(trusting: KafkaSettings, name: str) -> None:
     clients = trusting.client_options()
-    assert await last_end(clients, f"{name}.raw.0") is None
+    assert await ended(clients, f"{name}.raw.0") is None
     async with producer(trusting, name) as made:
-        assert await last_end(clients, f"{name}.raw.0") == "Empty"
-        await settle(made, clients, names(name), name, COMMITTED)
+        assert await ended(clients, f"{name}.raw.0") == "Empty"
+        await settled(made, clients, name, COMMITTED)
         connection = coordinator_connection(made)
-        await settle(made, clients, names(name), name, COMMITTED)
+        await settled(made, clients, name, COMMITTED)
         # Nobody was away.
         assert coordinator_connection(made) is connection is not None
     # Not one marker on the topics.
@@ -173,7 +182,7 @@ async def test_a_transaction_that_is_under_way_is_no_end(trusting: KafkaSettings
     async with producer(trusting, name) as made:
         await made.begin_transaction()
         await made.send_and_wait(f"{name}.events", b"x", partition=0)
-        assert await last_end(trusting.client_options(), f"{name}.raw.0") == "Ongoing"
+        assert await ended(trusting.client_options(), f"{name}.raw.0") == "Ongoing"
         await made.abort_transaction()
 
 
@@ -214,6 +223,6 @@ def batch(name: str, offset: int) -> Chunk:
 async def lane(kafka: KafkaSettings, name: str, folder: Path) -> AsyncIterator[Lane]:
     """The lane of raw 0."""
     opened = Lane(lane_config(kafka, name, folder), topics.RAW, 0, Metrics())
-    await opened.open()
+    await begin(opened)
     yield opened
     await opened.close()

@@ -207,10 +207,13 @@ def check_logs(site: Site, memory: Memory) -> None:
     assert site.ask(
         """
         SELECT count(*) FROM (SELECT key, max_by(new->>'$', version) AS last FROM changes
-                              WHERE entity = 'flight' AND field = 'status' GROUP BY key)
+                              WHERE changed AND entity = 'flight' AND field = 'status' GROUP BY key)
         JOIN flight USING (key) WHERE status <> last
         """
     ) == [(0,)]
+    # And as of the end of time every row is what it is now.
+    now, end = "SELECT key, status, tail, departure_delay_min FROM", "flight_as_of(TIMESTAMPTZ '2100-01-01')"
+    assert site.ask(f"{now} {end} EXCEPT {now} flight") == []
 
 
 def test_every_topic_is_read_but_those_that_others_retell() -> None:

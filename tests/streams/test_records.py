@@ -161,15 +161,24 @@ def test_bodies_are_json_that_anybody_reads() -> None:
 
 def test_a_change_is_written_as_json_whatever_is_in_the_names() -> None:
     odd = 'a"b\\c\n\u2028ü'
-    cause = CAUSE._replace(id=odd)
-    out = records.changed("order", odd, b"order:x", cause, 4, '{"total":[0,7]}', 2)
+    of = records.Subject("order", odd, b"order:x", 4, 2)
+    out = records.changed(of, 5, odd, "order.paid", '{"total":[0,7]}', {odd: odd}, late=odd)
     assert (out.topic, out.key, out.partition) == (topics.CHANGES, b"order:x", 2)
     assert json.loads(out.value or b"") == {
         "entity": "order",
         "key": odd,
         "version": 4,
-        "time_ms": CAUSE.time_ms,
+        "time_ms": 5,
         "event_id": odd,
         "event_type": "order.paid",
         "fields": {"total": [0, 7]},
+        "said": {odd: odd},
+        "late": odd,
+    }
+
+
+def test_a_change_has_no_more_in_it_than_there_is_to_say() -> None:
+    out = records.changed(records.Subject("order", "x", b"order:x", 1, 0), 5, "e1", "order.paid", "", {})
+    assert json.loads(out.value or b"").keys() == {
+        *("entity", "key", "version", "time_ms", "event_id", "event_type", "fields")
     }

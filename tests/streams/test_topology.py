@@ -99,12 +99,21 @@ def test_a_change_is_told_field_by_field_with_its_cause() -> None:
         "event_id": "e2",
         "event_type": "order.paid",
         "fields": {"status": ["placed", "paid"]},
+        # And what it said that was so already.
+        "said": {"customer_id": "c1"},
     }
 
 
-def test_an_event_that_changes_nothing_is_no_change() -> None:
+def test_an_event_that_changes_nothing_is_no_change_but_has_said_something() -> None:
     memory = run(shop(), [say(placed(), 0, "e1"), say(placed(), 1, "e2")])
-    assert len([out for out in memory.records[topics.CHANGES] if out.key == b"order:o1"]) == 1
+    changes = [
+        json.loads(out.value or b"") for out in memory.records[topics.CHANGES] if out.key == b"order:o1"
+    ]
+    assert [(change["event_id"], sorted(change["fields"])) for change in changes] == [
+        ("e1", ["amount", "customer_id"]),
+        ("e2", []),
+    ]
+    assert changes[1]["said"] == {"status": "placed", "customer_id": "c1", "amount": 100}
 
 
 def test_another_entity_that_hears_a_fact_gets_it_once_under_the_same_id() -> None:
@@ -664,8 +673,11 @@ def test_a_late_event_is_folded_in_at_its_place_and_says_what_it_corrected() -> 
     assert [(change["version"], change["event_id"], change["fields"]["text"]) for change in changes] == [
         (1, "e1", ["", "to"]),
         (2, "e3", ["to", "to be"]),
-        (3, "e2", ["to be", "to not be"]),
+        (3, "e2", ["to", "to not"]),
+        # What it made of the one after it.
+        (3, "e3", ["to not", "to not be"]),
     ]
+    assert [change.get("late") for change in changes] == [None, None, None, "e2"]
 
 
 def test_what_comes_after_the_grace_is_quarantined_and_a_repetition_is_none_of_it() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ from schemas.record import Given
 from schemas.times import to_ms
 from streams import kafka as door
 from streams import topics
-from streams.lane import LaneConfig
+from streams.lane import Lane, LaneConfig
+from streams.leftovers import asking, last_end
 from streams.plan import compile_plan
 from streams.settings import KafkaSettings
 from tests.support.bank import START, bank
@@ -50,3 +51,15 @@ def standing(records: Iterable[Given | Got], topic: str, partition: int = 0) -> 
 
 async def now(kafka: KafkaSettings, topic: str) -> list[Got]:
     return await asyncio.to_thread(read, kafka, topic)
+
+
+async def begin(lane: Lane) -> None:
+    """Open `lane`."""
+    async with asking(lane.config.clients) as client:
+        await lane.open(client)
+
+
+async def ended(kafka_clients: Mapping[str, Any], transactional_id: str) -> str | None:
+    """How the last transaction ended, once every partition knows."""
+    async with asking(kafka_clients) as client:
+        return await last_end(client, transactional_id)

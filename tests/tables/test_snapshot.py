@@ -46,7 +46,13 @@ class Flight(State):
 
 def source(pipeline: str = "demo", state: type[State] = Flight, entity: str = "flight") -> Source:
     states = {entity: state}
-    return Source(pipeline, 1, {table.role: f"demo.{table.role}" for table in tables(states)}, states)
+    return Source(
+        pipeline,
+        1,
+        {table.role: f"demo.{table.role}" for table in tables(states)},
+        states,
+        {entity: "latest"},
+    )
 
 
 @pytest.fixture
