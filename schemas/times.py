@@ -9,6 +9,8 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # never be written again.
 FIRST_MS = -62_135_596_800_000
 LAST_MS = 253_402_300_799_999
+# Milliseconds → unit, largest first.
+AGES = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s"))
 
 
 class NaiveTime(ValueError):
@@ -55,3 +57,15 @@ def parse_rfc3339(text: str) -> int:
 def duration_ms(duration: timedelta) -> int:
     """Whole milliseconds of `duration`."""
     return duration // timedelta(milliseconds=1)
+
+
+def age(old_ms: int) -> str:
+    """How long ago something was, in the largest unit of which it is at least two: `now`, `90 s ago`, `3 h ago`.
+
+    Whole units, rounded down; what lies ahead is `in 3 h`.
+    """
+    for size_ms, unit in AGES:
+        if abs(old_ms) >= 2 * size_ms:
+            count = abs(old_ms) // size_ms
+            return f"{count} {unit} ago" if old_ms > 0 else f"in {count} {unit}"
+    return "now"

@@ -29,6 +29,7 @@ COMMANDS = {
     "quarantine": ("streams.commands.quarantine:app", "Refused records: list, show, send back."),
     "review": ("streams.commands.review:app", "Questions to people: list, show, answer."),
     "state": ("streams.commands.state:app", "What is known of an entity now."),
+    "context": ("streams.commands.context:app", "What a decision looked at: facts, sources, ages."),
     "freshness": ("streams.commands.freshness:app", "Who has been silent for too long."),
     "explain": ("streams.commands.explain:app", "The chain from an event to what was done, on one page."),
     "snapshot": ("streams.commands.snapshot:app", "Project the topics into a DuckDB file for analysts."),

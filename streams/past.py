@@ -7,6 +7,8 @@ relations and timers, and it knows what came late: the row as of noon holds what
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from schemas.event import read_envelope
 from schemas.keys import entity_key
 from schemas.record import Record
@@ -16,6 +18,8 @@ from streams.topics import QUARANTINE
 from streams.topology import CLOCK_KEY, EntityLane
 from tables.entity import Rows
 from tables.timers import Timers
+
+LaneT = TypeVar("LaneT", bound=EntityLane)
 
 
 class Past:
@@ -36,7 +40,7 @@ class Past:
         """
         self.entity, self.key, self.at_ms = entity, key, at_ms
         self._row_key = entity_key(entity, key).encode()
-        self._all, self._until = (lane(plan, partitions, partition) for _ in range(2))
+        self._all, self._until = (lane(plan, partitions, partition, EntityLane) for _ in range(2))
 
     def hear(self, record: Record) -> None:
         """Take in the next record of the partition.
@@ -62,7 +66,7 @@ class Past:
         return row if row.version else None
 
 
-def lane(plan: Plan, partitions: int, partition: int) -> EntityLane:
-    """A lane without a broker and without a database."""
+def lane(plan: Plan, partitions: int, partition: int, kind: type[LaneT]) -> LaneT:
+    """A lane of some kind, without a broker and without a database."""
     rows = Rows({name: entity.state for name, entity in plan.entities.items()}, lambda key: None)
-    return EntityLane(plan, partition, partitions, rows, Timers(), playback=True)
+    return kind(plan, partition, partitions, rows, Timers(), playback=True)

@@ -12,6 +12,7 @@ from schemas.times import (
     FIRST_MS,
     LAST_MS,
     NaiveTime,
+    age,
     duration_ms,
     from_ms,
     parse_rfc3339,
@@ -86,3 +87,21 @@ def test_a_moment_is_the_same_in_every_zone() -> None:
 
 def test_a_duration_is_whole_milliseconds() -> None:
     assert duration_ms(timedelta(days=1, microseconds=1999)) == 86_400_001
+
+
+@pytest.mark.parametrize(
+    ("old_ms", "text"),
+    [
+        (0, "now"),
+        (1999, "now"),
+        (2000, "2 s ago"),
+        (119_999, "119 s ago"),
+        (120_000, "2 min ago"),
+        (7_199_999, "119 min ago"),
+        (7_200_000, "2 h ago"),
+        (172_800_000, "2 d ago"),
+        (-7_200_000, "in 2 h"),
+    ],
+)
+def test_how_long_ago_in_words(old_ms: int, text: str) -> None:
+    assert age(old_ms) == text

@@ -75,7 +75,7 @@ class Desk:
 
     def command(self, *words: str) -> list[str]:
         """The command's words: verbs, the file, the rest."""
-        verbs = 2 if words[0] in ("offsets", "quarantine", "review", "state", "topics") else 1
+        verbs = 2 if words[0] in ("context", "offsets", "quarantine", "review", "state", "topics") else 1
         return [sys.executable, "-m", "streams.cli", *words[:verbs], str(self.file), *words[verbs:]]
 
     def start(self, *options: str) -> None:
