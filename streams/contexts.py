@@ -6,9 +6,9 @@ from the entity's events, up to the record that the lane was reading. Made anew 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from agents import context
@@ -25,6 +25,9 @@ from streams.plan import DecisionPlan, Plan
 from streams.records import hash_of
 from streams.topics import DECISIONS, EVENTS, topic_name
 from streams.topology import CLOCK_KEY, At, EntityLane
+
+# The routes of a decision that answers another one.
+ANSWERS = ("person", "timeout")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +56,6 @@ class Watched(EntityLane):
         """As the lane does; later timers of the same tick see another row."""
         before = self.rows.at(at.plan.name, at.row_key)
         outs = super().fire_one(at, record, envelope, name)
-        self._note(outs, before)
-        return outs
-
-    def answer(self, at: At, record: Record, envelope: Envelope, body: bytes) -> list[Out]:
-        """As the lane does."""
-        before = self.rows.at(at.plan.name, at.row_key)
-        outs = super().answer(at, record, envelope, body)
         self._note(outs, before)
         return outs
 
@@ -130,30 +126,38 @@ async def shown(clients: Mapping[str, Any], plan: Plan, decision_id: str, step: 
         UnknownIdError: there is no such decision, or the pipeline no longer declares it.
         NoTopicError: the pipeline has no topics.
     """
-    decision = await found(clients, plan, decision_id, step)
+    decision = await found(clients, plan, lambda each: each.decision_id == decision_id, step)
+    if decision is None:
+        raise UnknownIdError(f"{decision_id}: {plan.name} has made no such decision")
+    # An answer, or that there was none in time, is given on the context of the question.
+    asked = decision
+    if decision.route in ANSWERS:
+        asked = await found(clients, plan, lambda each: is_question(each, decision), step) or decision
     topic = topic_name(plan, EVENTS)
     partitions = (await kafka.partition_counts(clients, [topic])).get(topic, 1)
-    looked = Looked(plan, partitions, decision)
+    looked = Looked(plan, partitions, asked)
     seen = step(f"reading {topic}")
-    records = cluster.scan(clients, [topic], partition=decision.source_partition, seen=seen)
+    records = cluster.scan(clients, [topic], partition=asked.source_partition, seen=seen)
     async with aclosing(records) as read:
         async for record in read:
             if not looked.hear(record):
                 break
-    return looked.shown()
+    return replace(looked.shown(), decision=decision)
 
 
-async def found(clients: Mapping[str, Any], plan: Plan, decision_id: str, step: Step) -> DecisionRecord:
-    """The record of a decision.
+def is_question(decision: DecisionRecord, answer: DecisionRecord) -> bool:
+    """Whether `decision` is the one that `answer` answers."""
+    return decision.review_id == answer.review_id and decision.route not in ANSWERS
 
-    Raises:
-        UnknownIdError: there is none.
-    """
-    topic, needle = topic_name(plan, DECISIONS), decision_id.encode()
+
+async def found(
+    clients: Mapping[str, Any], plan: Plan, wanted: Callable[[DecisionRecord], bool], step: Step
+) -> DecisionRecord | None:
+    """The first decision that is wanted."""
+    topic = topic_name(plan, DECISIONS)
     async with aclosing(cluster.scan(clients, [topic], seen=step(f"reading {topic}"))) as records:
         async for record in records:
-            if record.value is not None and needle in record.value:
-                decision = DecisionRecord.model_validate_json(record.value)
-                if decision.decision_id == decision_id:
-                    return decision
-    raise UnknownIdError(f"{decision_id}: {plan.name} has made no such decision")
+            decision = DecisionRecord.model_validate_json(record.value or b"")
+            if wanted(decision):
+                return decision
+    return None

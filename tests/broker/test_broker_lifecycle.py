@@ -22,6 +22,7 @@ from streams.broker import Broker, BrokerError, BrokerStatus
 from streams.embedded.kafka_jars import KAFKA_VERSION, kafka_jars
 from streams.embedded.process import started_at
 from streams.settings import KafkaSettings, cache_home
+from tests.support.lanes import ended
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(180), pytest.mark.xdist_group("brokers")]
 
@@ -63,6 +64,8 @@ async def transact(settings: KafkaSettings, topic: str, values: Sequence[bytes],
         await (producer.commit_transaction() if commit else producer.abort_transaction())
     finally:
         await producer.stop()
+    # Killed before every partition has heard of it, this Kafka forgets to tell them (streams/leftovers.py).
+    await ended(settings.client_options(), f"{topic}-writer")
 
 
 async def committed(settings: KafkaSettings, topic: str, count: int) -> list[bytes]:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.record import Given
-from streams.contexts import Looked
+from streams.contexts import ANSWERS, Looked, is_question
 from streams.explain import UnknownIdError
 from streams.memory import Memory, happened, passed, run
 from streams.topics import EVENTS
@@ -24,7 +24,10 @@ def at(minute: int) -> datetime:
 
 def looked(memory: Memory, number: int) -> Looked:
     """The decision's row, folded again; events stand on the topic with the offsets that the memory gave them."""
-    found = Looked(memory.plan, 1, memory.decisions[number])
+    decision = memory.decisions[number]
+    if decision.route in ANSWERS:
+        decision = next(each for each in memory.decisions if is_question(each, decision))
+    found = Looked(memory.plan, 1, decision)
     for offset, out in enumerate(memory.records[EVENTS]):
         if not found.hear(Given(EVENTS, 0, offset + 1, 0, out.key, out.value, out.headers)):
             break
@@ -33,7 +36,8 @@ def looked(memory: Memory, number: int) -> Looked:
 
 told = st.one_of(
     st.builds(Placed, order_id=st.sampled_from("ab"), customer_id=st.just("ann"), amount=st.integers(0, 600)),
-    st.builds(Paid, order_id=st.sampled_from("ab"), customer_id=st.just("ann"), amount=st.integers(0, 600)),
+    # Large enough for a review that nobody answers.
+    st.builds(Paid, order_id=st.sampled_from("ab"), customer_id=st.just("ann"), amount=st.integers(0, 1200)),
     st.builds(Cancelled, order_id=st.sampled_from("ab")),
 )
 
@@ -48,7 +52,8 @@ def test_the_context_made_anew_is_the_recorded_one(
 
     for number, decision in enumerate(memory.decisions):
         shown = looked(memory, number).shown()
-        assert (shown.decision, shown.same) == (decision, True)
+        assert shown.same
+        assert shown.decision.context == decision.context
         if decision.trigger.event_id and shown.manifest.facts[0].id.startswith("event."):
             assert shown.manifest.facts[0].event_id == decision.trigger.event_id
 
