@@ -185,7 +185,7 @@ ENDS = {
     "opening the lanes": (
         """
         from streams import lane
-        async def opening(self):
+        async def opening(self, client):
             raise RuntimeError("broken")
         lane.Lane.open = opening
         """,

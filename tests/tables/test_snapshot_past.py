@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from schemas.record import Given
 from schemas.row import FoldOrder, State
 from schemas.units import UtcTime
-from streams import Event, Pipeline
+from streams import Dedupe, Event, Pipeline
 from streams.memory import happened, run
 from streams.topics import CHANGES
 from tables.snapshot import Cut, Snapshot, Source
@@ -59,7 +59,9 @@ def told(state: Box, event: Told) -> Box:
 
 def boxes(order: FoldOrder) -> Pipeline:
     pipeline = Pipeline("boxes", version=1)
-    box = pipeline.entity("box", Box, key="box_id", order=order, grace=timedelta(hours=2))
+    box = pipeline.entity(
+        "box", Box, key="box_id", order=order, grace=timedelta(hours=2), dedupe=Dedupe(limit=200)
+    )
     box.on(Told)(told)
     return pipeline
 

@@ -30,7 +30,7 @@ def test_a_context_is_there_for_people_and_for_models(desk: Desk) -> None:
     for_model = desk.run("context", "show", decision, "--for-model")
 
     assert page.returncode == 0, page.stderr
-    for piece in ("of customer:dawn at ", "state.plan", "dawn-plan", "left out", "nobody has said it"):
+    for piece in ("of customer:dawn at ", "state.plan", "dawn-plan", "said by"):
         assert piece in page.stdout
     assert for_model.stdout.startswith("<context decision=")
     assert for_model.stdout.endswith("</facts>\n")
