@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from aiokafka import TopicPartition
+from aiokafka.errors import KafkaConnectionError
 
 from schemas.event import Clock
 from schemas.lane import WALL
@@ -46,6 +47,8 @@ from tables.timers import Timers
 # How much may wait for a lane, and how much it takes as one batch: all that has come while it was busy, up to about
 # this. Small polls so become one transaction under load, and a busy lane does not hold up the polls of the others.
 BATCH_BYTES = 4 << 20
+# How often a lane with nothing to do looks whether its coordinator has been away.
+LOOK_AROUND_S = 2.0
 
 
 class Stage(Protocol):
@@ -161,7 +164,6 @@ class Lane:
             topics.topic_name(plan, topic.role) for topic in topics.topics(plan) if topic.role != topics.RAW
         ]
         await settle(self.producer, client, names, self.config.group, state)
-        self.connection = coordinator_connection(self.producer)
 
     async def _stage(self) -> Stage:
         plan, partitions = self.config.plan, self.config.partitions
@@ -203,16 +205,16 @@ class Lane:
 
     async def _run(self) -> None:
         while True:
-            batch = self._taken(await self.queue.get())
+            batch = self._taken(await self._next())
             started = time.monotonic()
             self.metrics.took(self.name, sum(item.next_offset - item.first for item in batch.chunks) or 1)
             try:
                 async with asyncio.timeout(self.config.stuck_s):
                     await self._commit(batch)
+                    await self._look_around()
             except TimeoutError as error:
                 raise TimeoutError(f"a batch was not committed within {self.config.stuck_s:g} s") from error
             self.metrics.committed(self.name, time.monotonic() - started)
-            await self._look_around()
             for _ in batch.items:
                 self.queue.task_done()
 
@@ -229,13 +231,26 @@ class Lane:
         self._room.set()
         return Batch(items, [item for item in items if isinstance(item, Chunk)])
 
+    async def _next(self) -> Chunk | Clock:
+        """What is handed over next; while there is nothing, the lane looks around now and then."""
+        while True:
+            try:
+                async with asyncio.timeout(LOOK_AROUND_S):
+                    return await self.queue.get()
+            except TimeoutError:
+                await self._look_around()
+
     async def _look_around(self) -> None:
-        """Settle when the coordinator has been away since the last batch: what it forgot is of a commit."""
+        """Settle when the coordinator has been away since the last look: what it forgot is of a commit."""
         connection = coordinator_connection(self.producer)
         if self.connection is not None and connection is not self.connection:
-            async with asking(self.config.clients) as client:
-                await self._settle(client, COMMITTED)
-        self.connection = connection
+            try:
+                async with asking(self.config.clients) as client:
+                    await self._settle(client, COMMITTED)
+            except KafkaConnectionError:
+                # It still is: next time.
+                return
+        self.connection = coordinator_connection(self.producer)
 
     async def _commit(self, batch: Batch) -> None:
         """One batch, one transaction: 1 compute, 2 begin and send, 3 await, 4 offset, 5 commit, 6 store."""

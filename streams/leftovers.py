@@ -202,7 +202,9 @@ async def _ends(
 
 
 def coordinator_connection(producer: AIOKafkaProducer) -> object | None:
-    """What `producer` is connected to its transaction coordinator with: another object when that was interrupted."""
+    """What `producer` is connected to its transaction coordinator with: another object when that was interrupted, None
+    while it is.
+    """
     node = producer._sender._coordinators.get(CoordinationType.TRANSACTION)  # noqa: SLF001 - nothing public tells
-    found: object | None = producer.client._conns.get((node, ConnectionGroup.COORDINATION))  # noqa: SLF001
-    return found
+    found = producer.client._conns.get((node, ConnectionGroup.COORDINATION))  # noqa: SLF001
+    return found if found is not None and found.connected() else None

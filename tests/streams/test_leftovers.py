@@ -196,22 +196,45 @@ async def test_a_lane_goes_on_behind_what_was_committed(trusting: KafkaSettings,
         assert {tp.partition: at.offset for tp, at in found.items()} == {0: 7}
 
 
-async def test_a_lane_that_lived_on_settles_behind_its_next_batch(
-    trusting: KafkaSettings, tmp_path: Path
+@pytest.mark.parametrize("busy", [True, False], ids=["busy", "idle"])
+async def test_a_lane_that_lived_on_settles(trusting: KafkaSettings, tmp_path: Path, busy: bool) -> None:
+    name = await made(trusting)
+    async with lane(trusting, name, tmp_path) as opened:
+        await opened.submit(batch(name, 0))
+        await opened.queue.join()
+        assert opened.connection is not None
+        await leave(opened.producer, name, commit=True)
+        before: Any = coordinator_connection(opened.producer)
+        before.close()
+        if busy:
+            # Nothing for events 1, whose marker is missing.
+            await opened.submit(batch(name, 1))
+        async with asyncio.timeout(20):
+            while await open_partitions(trusting, name):  # noqa: ASYNC110 - Kafka tells nobody
+                await asyncio.sleep(0.05)
+        assert await values(trusting, name) == [1, 1]
+
+
+async def test_a_lane_whose_coordinator_is_away_waits(
+    trusting: KafkaSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = await made(trusting)
     async with lane(trusting, name, tmp_path) as opened:
         await opened.submit(batch(name, 0))
         await opened.queue.join()
-        await leave(opened.producer, name, commit=True)
-        connection: Any = coordinator_connection(opened.producer)
-        connection.close()
-        # Nothing for events 1, whose marker is missing.
-        await opened.submit(batch(name, 1))
-        async with asyncio.timeout(20):
-            while opened.connection in (None, connection) or await open_partitions(trusting, name):  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
-        assert await values(trusting, name) == [1, 1]
+        before = opened.connection
+        # From here on it looks when we say so.
+        assert opened._runner is not None
+        opened._runner.cancel()
+        with monkeypatch.context() as away:
+            # Nobody answers there.
+            away.setitem(opened.config.clients, "bootstrap_servers", "127.0.0.1:1")
+            connection: Any = before
+            connection.close()
+            await opened._look_around()
+            assert opened.connection is before
+        await opened._look_around()
+        assert opened.connection not in (None, before)
 
 
 def batch(name: str, offset: int) -> Chunk:
