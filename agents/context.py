@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from schemas.context import Context, Item, Related, Summary, Timed, Window
+from schemas.context import Context, Related, Summary
 from schemas.errors import wrong_return
 from schemas.event import Event
 from schemas.row import FieldValue, Row, State
 from schemas.times import from_ms
+from schemas.window import Item, Timed, Window
 
 ParameterKind = Literal["state", "event", "related", "window", "at", "key"]
 

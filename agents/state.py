@@ -14,12 +14,13 @@ from pydantic_core import to_json, to_jsonable_python
 
 from agents.workflow import WorkflowRules, follow
 from schemas.carried import Seen, change_text
-from schemas.context import Item, Summary
+from schemas.context import Summary
 from schemas.errors import wrong_return
 from schemas.event import Envelope, Event, Linked
 from schemas.keys import fingerprint
 from schemas.quarantine import Reason, Refusal
 from schemas.row import Cause, FieldValue, FoldOrder, Row, Stamp, State, WindowItem, fields_of, settled
+from schemas.window import Item
 
 AnyRow = Row[State]
 NO_LIMIT = 1 << 62
@@ -226,9 +227,8 @@ def reduce(
         follow(rules.workflow, old, new, envelope.type, event)
     now["state"] = settled(new)
     fields = {name: (was, value) for name, value in kept.items() if (was := before[name]) != value}
-    said = NOTHING
-    if rules.order == "latest" or (rules.order == "arrival" and envelope.time_ms < now["as_of_ms"]):
-        said = {name: value for name, value in given.items() if name not in fields}
+    tells = rules.order == "latest" or (rules.order == "arrival" and envelope.time_ms < now["as_of_ms"])
+    said = {name: value for name, value in given.items() if name not in fields} if tells else NOTHING
     if not fields:
         return Reduced(row.with_(**now), "", given, said)
     changed = to_json(fields).decode()

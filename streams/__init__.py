@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from schemas.action import ActionInput
-    from schemas.context import Context, Item, Related, Summary, Window
+    from schemas.context import Context, Related, Summary
     from schemas.decision import Verdict
     from schemas.event import Event
     from schemas.row import State
@@ -21,13 +21,14 @@ if TYPE_CHECKING:
         UtcTime,
         word,
     )
+    from schemas.window import Item, Pane, Window
     from streams.pipeline import Dedupe, Pipeline
     from streams.signatures import PipelineError
     from streams.workflows import Transition
 else:
     _HOMES = {
         "schemas.action": ("ActionInput",),
-        "schemas.context": ("Context", "Item", "Related", "Summary", "Window"),
+        "schemas.context": ("Context", "Related", "Summary"),
         "schemas.decision": ("Verdict",),
         "schemas.event": ("Event",),
         "schemas.row": ("State",),
@@ -35,6 +36,7 @@ else:
             *("Celsius", "Hectopascals", "Kilometres", "MetresPerSecond", "Millimetres"),
             *("UtcTime", "word"),
         ),
+        "schemas.window": ("Item", "Pane", "Window"),
         "streams.pipeline": ("Dedupe", "Pipeline"),
         "streams.signatures": ("PipelineError",),
         "streams.workflows": ("Transition",),
@@ -62,6 +64,7 @@ __all__ = [
     "Kilometres",
     "MetresPerSecond",
     "Millimetres",
+    "Pane",
     "Pipeline",
     "PipelineError",
     "Related",

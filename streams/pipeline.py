@@ -24,11 +24,12 @@ from agents.data import Bare
 from agents.state import LinkRules, WindowRules
 from agents.workflow import WorkflowRules
 from schemas.action import ActionInput
-from schemas.context import Context, Item, Related, Summary, Window
+from schemas.context import Context, Related, Summary
 from schemas.decision import Verdict
 from schemas.event import Event
 from schemas.row import FoldOrder, State
 from schemas.times import duration_ms
+from schemas.window import Item, Window
 from streams.decisions import Decision
 from streams.signatures import alternatives, mistake, one_of, subclass, wired
 from streams.workflows import Transition, checked_workflow

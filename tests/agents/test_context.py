@@ -10,11 +10,12 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from agents.context import ContextRules, Parameter, build, related_as_of, window_as_of
-from schemas.context import Context, Item, Related, Summary, Window
+from schemas.context import Context, Related, Summary
 from schemas.errors import WrongReturn
 from schemas.event import Event
 from schemas.row import FieldValue, Row, State, WindowItem
 from schemas.units import UtcTime
+from schemas.window import Item, Window
 
 NOON = datetime(2013, 2, 8, 12, tzinfo=UTC)
 

@@ -23,10 +23,11 @@ from agents.state import (
     links,
     relate,
 )
-from schemas.context import Item, Summary
+from schemas.context import Summary
 from schemas.event import Envelope, Event, Linked
 from schemas.quarantine import Reason, Refusal
 from schemas.row import Row, State
+from schemas.window import Item
 from tables.entity import encoded, new_row
 
 GRACE_MS = 100

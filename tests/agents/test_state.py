@@ -27,12 +27,13 @@ from agents.state import (
     relate,
 )
 from schemas.carried import Change
-from schemas.context import Item, Summary
+from schemas.context import Summary
 from schemas.errors import WrongReturn
 from schemas.event import Envelope, Event, Linked
 from schemas.quarantine import Reason, Refusal
 from schemas.row import Cause, FieldValue, FoldOrder, Row, Stamp, State, WindowItem, settled
 from schemas.units import UtcTime
+from schemas.window import Item
 
 AnyRow = Row[State]
 

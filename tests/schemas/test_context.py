@@ -5,17 +5,13 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from schemas.context import Context, Item, Related, Summary, Timed, Window
+from schemas.context import Context, Related, Summary
 from schemas.units import UtcTime
 
 
 class Leg(Summary):
     status: str
     departure: UtcTime | None = None
-
-
-class Delay(Item):
-    minutes: int
 
 
 class Turnaround(Context):
@@ -36,23 +32,8 @@ def test_related_entities_are_found_by_key_and_in_order() -> None:
     assert (related.get("UA2"), related.get("UA3")) == (SECOND, None)
 
 
-def test_a_window_gives_its_values_oldest_first_and_tells_their_times_when_asked() -> None:
-    entries = [Timed(5, "e1", Delay(minutes=1)), Timed(9, "e2", Delay(minutes=2))]
-    window = Window(entries)
-    assert (len(window), [delay.minutes for delay in window], window.last()) == (2, [1, 2], Delay(minutes=2))
-    assert window.timed() == entries
-
-
 def test_nothing_is_empty_not_missing() -> None:
-    assert not Window[Delay]([])
-    assert Window[Delay]([]).last() is None
     assert not Related[Leg]({})
-
-
-def test_what_is_taken_out_of_a_window_does_not_change_it() -> None:
-    window = Window([Timed(5, "e1", Delay(minutes=1))])
-    window.timed().clear()
-    assert len(window) == 1
 
 
 def test_a_summary_reads_what_rows_hold_where_a_time_is_a_string() -> None:

@@ -6,11 +6,12 @@ import pytest
 from pydantic import BaseModel, Field, ValidationError, computed_field, create_model
 
 from schemas.action import ActionInput
-from schemas.context import Context, Item, Summary
+from schemas.context import Context, Summary
 from schemas.decision import Verdict
 from schemas.event import Event
 from schemas.model import Declared
 from schemas.row import State
+from schemas.window import Item
 
 
 class Inner(BaseModel):
