@@ -1,4 +1,4 @@
-"""`midstream state get PIPELINE ENTITY KEY`: a row as it stands, for people and for programs."""
+"""`midstream state get|sizes`: a row as it stands, or stood, and how large rows are; for people and for programs."""
 
 from __future__ import annotations
 
@@ -6,14 +6,19 @@ from datetime import datetime
 from typing import Annotated
 
 from cyclopts import App, Parameter
+from cyclopts.validators import Number
 
 from schemas.row import Row, State
 from streams import entities
 from streams.commands.shared import Json, PipelineFile, ask, moment, plan_of, print_json, progress, utc_ms
 from streams.quarantine import printable
+from streams.sizes import Sizes, sizes
 from streams.where import clients
 
-app = App(name="state", help="What is known of an entity.")
+app = App(name="state", help="What is known of an entity, and how much room that takes.")
+
+# The longest bar of a histogram, in characters.
+BAR = 40
 
 Entity = Annotated[str, Parameter(help="The kind of entity, as the pipeline calls it.")]
 Key = Annotated[str, Parameter(help="Which one.")]
@@ -48,6 +53,45 @@ def get(
     else:
         print("\n".join(lines(entity, key, row)))
     return 0
+
+
+@app.command(name="sizes")
+def sizes_(
+    pipeline: PipelineFile,
+    /,
+    *,
+    limit: Annotated[
+        int, Parameter(validator=Number(gte=0), help="How many of the largest rows of each kind to list.")
+    ] = 5,
+    as_json: Json = False,
+) -> int:
+    """Print how large the rows of each kind of entity are, the largest ones, and what their bounds have thrown away."""
+    plan = plan_of(pipeline)
+    with progress("reading rows") as seen:
+        found = ask(sizes(clients(), plan, limit, seen))
+    if as_json:
+        print_json({"entities": found})
+    else:
+        print("\n\n".join("\n".join(size_lines(each)) for each in found))
+    return 0
+
+
+def size_lines(found: Sizes) -> list[str]:
+    """The rows of one kind on a page."""
+    told = [f"{found.entity}: {found.rows:,} rows, {found.total_bytes:,} bytes"]
+    if found.rows:
+        told[0] += f", half of them at most {found.p50_bytes:,}, 99 of 100 at most {found.p99_bytes:,}"
+    most = max((count for _, count in found.histogram), default=1)
+    for end, count in found.histogram:
+        name = "larger" if end is None else f"up to {end:,}"
+        told.append(f"  {name:>15}  {'█' * max(1, round(BAR * count / most))} {count:,}")
+    if found.largest:
+        told.append("  largest: " + ", ".join(f"{printable(key)} ({size:,})" for key, size in found.largest))
+    told += [
+        f"  thrown away: {count:,} of {bound}, in {rows:,} rows"
+        for bound, (count, rows) in found.evicted.items()
+    ]
+    return told
 
 
 def lines(entity: str, key: str, row: Row[State]) -> list[str]:

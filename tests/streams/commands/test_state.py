@@ -60,3 +60,16 @@ def test_what_is_not_there_is_code_1(desk: Desk, entity: str, key: str, line: st
 
     assert (run.returncode, run.stdout) == (1, "")
     assert line in run.stderr
+
+
+def test_how_large_rows_are(desk: Desk) -> None:
+    told = desk.told("state", "sizes", "--limit", "2")
+    page = desk.run("state", "sizes")
+
+    found = {each["entity"]: each for each in told["entities"]}
+    assert found["ticket"]["rows"] == 12
+    assert len(found["customer"]["largest"]) == 2
+    assert sum(count for _, count in found["customer"]["histogram"]) == found["customer"]["rows"] == 4
+    assert page.returncode == 0, page.stderr
+    assert "ticket: 12 rows, " in page.stdout
+    assert "█" in page.stdout
