@@ -15,6 +15,8 @@ from streams.commands.shared import Json, PipelineFile, ask, note, plan_of, prog
 from streams.plan import Plan
 from streams.projector import Pass, Progress, follow, project
 from streams.where import clients
+from tables.snapshot_columns import SnapshotError
+from tables.snapshot_parquet import export
 
 app = App(name="snapshot")
 
@@ -31,6 +33,9 @@ def snapshot(
     every: Annotated[
         float, Parameter(validator=Number(gt=0), help="With --follow: seconds between two publications.")
     ] = 10.0,
+    parquet: Annotated[
+        Path | None, Parameter(help="Write the tables as Parquet into this folder, too, records by day.")
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """Write entities, changes, decisions, actions, reviews, quarantine and audit to one DuckDB file.
@@ -43,6 +48,8 @@ def snapshot(
     """
     plan = plan_of(pipeline)
     target = out or Path(f"{plan.name}.duckdb")
+    if following and parquet is not None:
+        raise SnapshotError("--parquet is of one snapshot: run it without --follow, as often as you need it")
     try:
         with progress("reading") as seen:
             ask(run(clients(), plan, target, every if following else None, seen, as_json=as_json))
@@ -50,6 +57,9 @@ def snapshot(
         if not following:
             raise KeyboardInterrupt from None
         note(f"ended; {target} stays as it was published last")
+    if parquet is not None:
+        rows = export(target, parquet)
+        note(f"{parquet}: {sum(rows.values()):,} rows of {len(rows)} tables as Parquet")
     return 0
 
 

@@ -114,6 +114,19 @@ def test_json_is_one_object_and_the_file_goes_where_it_is_told(shelf: Desk) -> N
 
 
 @pytest.mark.broker
+def test_parquet_stands_beside_the_file(shelf: Desk) -> None:
+    code, _, err = shelf.run("shop.py", "--parquet", "lake")
+    assert code == 0, err
+    assert "lake: " in err
+    assert " tables as Parquet" in err
+    query = f"SELECT count(*) FROM read_parquet('{shelf.folder}/lake/decisions/**/*.parquet')"
+    assert duckdb.sql(query).fetchall() == [(2,)]
+    code, out, err = shelf.run("shop.py", "--parquet", "lake", "--follow")
+    assert (code, out) == (1, "")
+    assert "--parquet is of one snapshot: run it without --follow" in err
+
+
+@pytest.mark.broker
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_following_ends_cleanly_when_it_is_told_to(
     shelf: Desk, kafka: KafkaSettings, number: signal.Signals
