@@ -262,6 +262,9 @@ class Entity(Generic[StateT]):
             field: a field of the state whose type is a Literal; it begins with its default.
             transitions: every step that may be taken.
         """
+        if self.steps is not None:
+            where = f"workflow of {self.name!r}"
+            raise mistake(where, "one workflow", f"a second one, of {field!r}", "Put all its steps into one.")
         self.steps = checked_workflow(self.name, self.state, field, transitions, self.hear)
 
     def link(
