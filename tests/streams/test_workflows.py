@@ -82,9 +82,6 @@ def test_a_mistake_is_named(transitions: list[Transition], field: str, said: str
 
 
 def test_a_second_workflow_is_a_mistake_and_not_in_silence_the_only_one() -> None:
-    ticket = Pipeline("twice", version=1).entity("ticket", Ticket, key="ticket")
-    ticket.workflow("status", FORTH)
-    with pytest.raises(
-        PipelineError, match="workflow of 'ticket': expected one workflow, got a second one, of 'status'"
-    ):
-        ticket.workflow("status", FORTH)
+    pipeline = tickets(FORTH)
+    with pytest.raises(PipelineError, match="expected one workflow, got a second one, of 'status'"):
+        pipeline.entities["ticket"].workflow("status", FORTH)

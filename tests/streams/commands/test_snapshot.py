@@ -119,8 +119,9 @@ def test_parquet_stands_beside_the_file(shelf: Desk) -> None:
     assert code == 0, err
     assert "lake: " in err
     assert " tables as Parquet" in err
-    query = f"SELECT count(*) FROM read_parquet('{shelf.folder}/lake/decisions/**/*.parquet')"
-    assert duckdb.sql(query).fetchall() == [(2,)]
+    with duckdb.connect() as db:
+        query = f"SELECT count(*) FROM read_parquet('{shelf.folder}/lake/decisions/**/*.parquet')"
+        assert db.execute(query).fetchall() == [(2,)]
     code, out, err = shelf.run("shop.py", "--parquet", "lake", "--follow")
     assert (code, out) == (1, "")
     assert "--parquet is of one snapshot: run it without --follow" in err
