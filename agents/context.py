@@ -10,7 +10,7 @@ from typing import Any, Literal
 from schemas.context import Context, Related, Summary
 from schemas.errors import wrong_return
 from schemas.event import Event
-from schemas.row import FieldValue, Row, State
+from schemas.row import FieldValue, Row, State, WindowItem
 from schemas.times import from_ms
 from schemas.window import Item, Timed, Window
 
@@ -78,10 +78,14 @@ def window_as_of(row: Row[State], name: str, item: type[Item], within_ms: int, a
         [
             # Lenient: the row holds JSON, where a time is a string.
             Timed(entry.time_ms, entry.event_id, item.model_validate(entry.value, strict=False))
-            for entry in row.windows.get(name, ())
-            if at_ms - within_ms < entry.time_ms <= at_ms
+            for entry in inside(row, name, within_ms, at_ms)
         ]
     )
+
+
+def inside(row: Row[State], name: str, within_ms: int, at_ms: int) -> list[WindowItem]:
+    """The entries that a window shows as of `at_ms`, as the row holds them."""
+    return [entry for entry in row.windows.get(name, ()) if at_ms - within_ms < entry.time_ms <= at_ms]
 
 
 def related_as_of(row: Row[State], name: str, summary: type[Summary], at_ms: int) -> Related[Summary]:
@@ -89,22 +93,34 @@ def related_as_of(row: Row[State], name: str, summary: type[Summary], at_ms: int
 
     An entity that had not yet said all that the summary requires was not yet known.
     """
-    required = {field for field, info in summary.model_fields.items() if info.is_required()}
-    found: dict[str, Summary] = {}
-    for key, fields in sorted(row.related.get(name, {}).items()):
-        values = known_by(fields, at_ms)
-        if required <= values.keys() and values:
+    return Related(
+        {
             # Lenient, also for models inside it: the row holds JSON.
-            found[key] = summary.model_validate(values, strict=False)
-    return Related(found)
+            key: summary.model_validate({field: said.value for field, said in known.items()}, strict=False)
+            for key, known in known_by(row, name, summary, at_ms).items()
+        }
+    )
 
 
-def known_by(fields: Mapping[str, list[FieldValue]], at_ms: int) -> dict[str, Any]:
+def known_by(
+    row: Row[State], name: str, summary: type[Summary], at_ms: int
+) -> dict[str, dict[str, FieldValue]]:
+    """Key → field → what was last said at or before `at_ms`, of every related entity that was known then."""
+    required = {field for field, info in summary.model_fields.items() if info.is_required()}
+    found: dict[str, dict[str, FieldValue]] = {}
+    for key, fields in sorted(row.related.get(name, {}).items()):
+        values = last_said(fields, at_ms)
+        if required <= values.keys() and values:
+            found[key] = values
+    return found
+
+
+def last_said(fields: Mapping[str, list[FieldValue]], at_ms: int) -> dict[str, FieldValue]:
     """Field → the last value said at or before `at_ms`."""
-    values: dict[str, Any] = {}
+    values: dict[str, FieldValue] = {}
     for name, said in fields.items():
         for entry in reversed(said):
             if entry.time_ms <= at_ms:
-                values[name] = entry.value
+                values[name] = entry
                 break
     return values

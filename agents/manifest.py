@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 from pydantic_core import from_json, to_json
 
-from agents.context import ContextRules, Parameter, known_by
+from agents.context import ContextRules, Parameter, inside, known_by
 from schemas.event import Envelope
-from schemas.row import FieldValue, Row, Stamp, State
+from schemas.row import Row, Stamp, State
 from schemas.times import age
 
 Why = Literal["later", "too_old", "not_yet_known", "never_said", "thrown_away"]
@@ -119,37 +119,27 @@ def of_state(row: Row[State], at_ms: int) -> Iterator[Fact | LeftOut]:
 def of_related(parameter: Parameter, row: Row[State], at_ms: int) -> Iterator[Fact | LeftOut]:
     """Every field of every related entity as it was last said by the instant."""
     assert parameter.summary is not None, "a relation has a summary"
-    required = {name for name, info in parameter.summary.model_fields.items() if info.is_required()}
-    later = unknown = 0
-    for key, fields in sorted(row.related.get(parameter.name, {}).items()):
-        later += sum(entry.time_ms > at_ms for said in fields.values() for entry in said)
-        values = known_by(fields, at_ms)
-        if not values or not required <= values.keys():
-            unknown += 1
-            continue
-        for name, value in values.items():
-            yield fact(f"{parameter.name}/{key}.{name}", value, last_said(fields[name], at_ms), at_ms)
-    yield from gone(parameter.name, "not_yet_known", unknown)
-    yield from gone(parameter.name, "later", later)
-    yield from gone(parameter.name, "thrown_away", row.evicted.get(parameter.name, 0))
-
-
-def last_said(said: list[FieldValue], at_ms: int) -> Stamp:
-    """Who said it last by the instant."""
-    entry = next(entry for entry in reversed(said) if entry.time_ms <= at_ms)
-    return Stamp(entry.time_ms, entry.event_id)
+    name, held = parameter.name, row.related.get(parameter.name, {})
+    known = known_by(row, name, parameter.summary, at_ms)
+    for key, fields in known.items():
+        for field, said in fields.items():
+            yield fact(f"{name}/{key}.{field}", said.value, Stamp(said.time_ms, said.event_id), at_ms)
+    later = sum(
+        entry.time_ms > at_ms for fields in held.values() for said in fields.values() for entry in said
+    )
+    yield from gone(name, "not_yet_known", len(held) - len(known))
+    yield from gone(name, "later", later)
+    yield from gone(name, "thrown_away", row.evicted.get(name, 0))
 
 
 def of_window(parameter: Parameter, row: Row[State], at_ms: int) -> Iterator[Fact | LeftOut]:
     """Every entry of a window, oldest first."""
-    entries = row.windows.get(parameter.name, ())
-    first_ms = at_ms - parameter.within_ms
-    inside = [entry for entry in entries if first_ms < entry.time_ms <= at_ms]
-    for number, entry in enumerate(inside):
-        yield fact(f"{parameter.name}/{number}", entry.value, Stamp(entry.time_ms, entry.event_id), at_ms)
-    yield from gone(parameter.name, "too_old", sum(entry.time_ms <= first_ms for entry in entries))
-    yield from gone(parameter.name, "later", sum(entry.time_ms > at_ms for entry in entries))
-    yield from gone(parameter.name, "thrown_away", row.evicted.get(parameter.name, 0))
+    name, held = parameter.name, row.windows.get(parameter.name, ())
+    for number, entry in enumerate(inside(row, name, parameter.within_ms, at_ms)):
+        yield fact(f"{name}/{number}", entry.value, Stamp(entry.time_ms, entry.event_id), at_ms)
+    yield from gone(name, "too_old", sum(entry.time_ms <= at_ms - parameter.within_ms for entry in held))
+    yield from gone(name, "later", sum(entry.time_ms > at_ms for entry in held))
+    yield from gone(name, "thrown_away", row.evicted.get(name, 0))
 
 
 def gone(what: str, why: Why, count: int) -> Iterator[LeftOut]:

@@ -20,7 +20,7 @@ from pydantic_core import from_json
 from agents.state import Admitted, AnyRow, Reduced, Restated, StateRules, count_evicted, newest_ms, reduce
 from schemas.event import Envelope, Event
 from schemas.quarantine import Reason, Refusal
-from schemas.row import Cause, Fold, Kept, State, fields_of, settled
+from schemas.row import Fold, Kept, State, fields_of, settled
 
 # Event type and body → the event.
 Read = Callable[[str, str], Event]
@@ -117,7 +117,7 @@ def restatement(row: AnyRow, kept: Kept, stood: Mapping[str, Any], changed: str)
     after = fields_of(row.state)
     # What it no longer changes is as it was before it.
     said = {name: after[name] for name in stood if name not in stands}
-    return [Restated(Cause(kept.event_id, kept.type, kept.source, kept.time_ms), changed, said)]
+    return [Restated(kept.cause, changed, said)]
 
 
 def settle(rules: StateRules, row: AnyRow, held: Fold[Any], tail: list[Kept], read: Read) -> AnyRow:
@@ -145,7 +145,7 @@ def settle(rules: StateRules, row: AnyRow, held: Fold[Any], tail: list[Kept], re
         update={
             "state": state,
             "version": held.version + len(done),
-            "cause": Cause(last.event_id, last.type, last.source, last.time_ms),
+            "cause": last.cause,
             "lines": lines - gone,
             "tail": tail[len(done) :],
         }

@@ -112,6 +112,11 @@ class Kept(NamedTuple):
     changed: bool
     data: str
 
+    @property
+    def cause(self) -> Cause:
+        """It, as what made a row what it is."""
+        return Cause(self.event_id, self.type, self.source, self.time_ms)
+
 
 class Fold(BaseModel, Generic[StateT]):
     """For order `refold`: what is settled, and the tail of events that is not, in the order of their times."""

@@ -126,13 +126,14 @@ async def shown(clients: Mapping[str, Any], plan: Plan, decision_id: str, step: 
         UnknownIdError: there is no such decision, or the pipeline no longer declares it.
         NoTopicError: the pipeline has no topics.
     """
-    decision = await found(clients, plan, lambda each: each.decision_id == decision_id, step)
+    decision = await found(clients, plan, decision_id, lambda each: each.decision_id == decision_id, step)
     if decision is None:
         raise UnknownIdError(f"{decision_id}: {plan.name} has made no such decision")
     # An answer, or that there was none in time, is given on the context of the question.
     asked = decision
-    if decision.route in ANSWERS:
-        asked = await found(clients, plan, lambda each: is_question(each, decision), step) or decision
+    if decision.route in ANSWERS and decision.review_id is not None:
+        review = decision.review_id
+        asked = await found(clients, plan, review, lambda each: is_question(each, decision), step) or decision
     topic = topic_name(plan, EVENTS)
     partitions = (await kafka.partition_counts(clients, [topic])).get(topic, 1)
     looked = Looked(plan, partitions, asked)
@@ -151,13 +152,15 @@ def is_question(decision: DecisionRecord, answer: DecisionRecord) -> bool:
 
 
 async def found(
-    clients: Mapping[str, Any], plan: Plan, wanted: Callable[[DecisionRecord], bool], step: Step
+    clients: Mapping[str, Any], plan: Plan, id: str, wanted: Callable[[DecisionRecord], bool], step: Step
 ) -> DecisionRecord | None:
-    """The first decision that is wanted."""
+    """The first decision that names `id` and is wanted."""
+    needle = id.encode()
     topic = topic_name(plan, DECISIONS)
     async with aclosing(cluster.scan(clients, [topic], seen=step(f"reading {topic}"))) as records:
         async for record in records:
-            decision = DecisionRecord.model_validate_json(record.value or b"")
-            if wanted(decision):
-                return decision
+            if needle in (record.value or b""):
+                decision = DecisionRecord.model_validate_json(record.value or b"")
+                if wanted(decision):
+                    return decision
     return None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from heapq import nsmallest
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic_core import from_json
 
@@ -19,6 +19,8 @@ from streams.past import Past
 from streams.plan import EntityPlan, Plan
 from streams.topics import EVENTS, changelog, topic_name
 from tables.entity import row_codec
+
+T = TypeVar("T")
 
 
 class UnknownEntityError(Exception):
@@ -121,17 +123,29 @@ async def freshness(
     Raises:
         NoTopicError: the pipeline has no topics.
     """
+    heard = await last_rows(clients, plan, heard_of, seen)
+    return [judged(entity, heard[name].values(), at_ms, limit) for name, entity in plan.entities.items()]
+
+
+async def last_rows(
+    clients: Mapping[str, Any], plan: Plan, read: Callable[[str, bytes], T], seen: Seen | None
+) -> dict[str, dict[str, T]]:
+    """Entity → key → what `read` makes of the key and the row as it was committed last.
+
+    Raises:
+        NoTopicError: the pipeline has no topics.
+    """
     names = {topic_name(plan, changelog(name)): name for name in plan.entities}
-    heard: dict[str, dict[str, Heard]] = {name: {} for name in plan.entities}
+    found: dict[str, dict[str, T]] = {name: {} for name in plan.entities}
     async with aclosing(cluster.scan(clients, list(names), seen=seen)) as records:
         async for record in records:
             name = names[record.topic]
             key = (record.key or b"").decode().removeprefix(f"{name}:")
             if record.value is None:
-                heard[name].pop(key, None)
+                found[name].pop(key, None)
             else:
-                heard[name][key] = heard_of(key, record.value)
-    return [judged(entity, heard[name].values(), at_ms, limit) for name, entity in plan.entities.items()]
+                found[name][key] = read(key, record.value)
+    return found
 
 
 def heard_of(key: str, value: bytes) -> Heard:

@@ -158,7 +158,7 @@ class Lane:
         self._show_time()
 
     async def _settle(self, client: Any, state: str) -> None:
-        """End what Kafka has left open of this lane's last transaction, and remember the connection."""
+        """End what Kafka has left open of this lane's last transaction."""
         plan = self.config.plan
         names = [
             topics.topic_name(plan, topic.role) for topic in topics.topics(plan) if topic.role != topics.RAW

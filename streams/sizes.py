@@ -6,17 +6,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import aclosing
 from dataclasses import dataclass, field
 from heapq import nlargest
 from typing import Any, NamedTuple
 
 from pydantic_core import from_json
 
-from streams import cluster
 from streams.cluster import Seen
+from streams.entities import last_rows
 from streams.plan import Plan
-from streams.topics import changelog, topic_name
 
 # The upper ends of the histogram's classes, in bytes; the last class has none.
 CLASSES = tuple(256 * 4**power for power in range(8))
@@ -59,16 +57,7 @@ async def sizes(clients: Mapping[str, Any], plan: Plan, limit: int, seen: Seen |
     Raises:
         NoTopicError: the pipeline has no topics.
     """
-    names = {topic_name(plan, changelog(name)): name for name in plan.entities}
-    found: dict[str, dict[str, Size]] = {name: {} for name in plan.entities}
-    async with aclosing(cluster.scan(clients, list(names), seen=seen)) as records:
-        async for record in records:
-            name = names[record.topic]
-            key = (record.key or b"").decode().removeprefix(f"{name}:")
-            if record.value is None:
-                found[name].pop(key, None)
-            else:
-                found[name][key] = size_of(record.value)
+    found = await last_rows(clients, plan, lambda key, value: size_of(value), seen)
     return [measured(name, rows, limit) for name, rows in found.items()]
 
 

@@ -17,7 +17,7 @@ import duckdb
 
 from schemas.record import Placed
 from schemas.row import FoldOrder, State
-from tables.snapshot_columns import Column, SnapshotError, Table
+from tables.snapshot_columns import Column, SnapshotError, Table, literal
 from tables.snapshot_lines import key_of, text, write_lines
 from tables.snapshot_past import macro
 from tables.snapshot_records import VALUE_BYTES
@@ -363,7 +363,7 @@ def declared(columns: Sequence[Column]) -> str:
 
 def quoted(path: Path) -> str:
     """A path as a string of SQL."""
-    return "'" + str(path).replace("'", "''") + "'"
+    return literal(str(path))
 
 
 def remove(database: Path) -> None:

@@ -104,6 +104,11 @@ def body(model: type[BaseModel]) -> str:
     return struct({name: kind for name, (kind, _) in fields(model).items()})
 
 
+def literal(text: str) -> str:
+    """A string of SQL."""
+    return "'" + text.replace("'", "''") + "'"
+
+
 def instant(ms: str) -> str:
     """SQL: epoch milliseconds as an instant."""
     return f"make_timestamptz(1000 * ({ms}))"

@@ -38,8 +38,10 @@ def export(published: Path, folder: Path) -> dict[str, int]:
                 folder.rename(old)
             new.rename(folder)
         finally:
+            if not folder.exists() and old.exists():
+                old.rename(folder)
             shutil.rmtree(new, ignore_errors=True)
-            shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
     return rows
 
 

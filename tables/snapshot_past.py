@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pydantic_core import to_json
 
 from schemas.row import FoldOrder, State
-from tables.snapshot_columns import JSON, TEXT, Column
+from tables.snapshot_columns import JSON, TEXT, Column, literal
 from tables.snapshot_tables import own_columns, table_name
 
 # Which of two sayings about a field holds: in order of arrival the one heard last; else the one of the newer event, and
@@ -30,20 +30,17 @@ def macro(schema: str, entity: str, state: type[State], order: FoldOrder) -> str
     return (
         f'CREATE MACRO {schema}."{table_name(entity)}_as_of"(moment) AS TABLE\n'
         f"SELECT {listed}\nFROM changes\n"
-        f"WHERE entity = {text(entity)} AND event_time <= moment\nGROUP BY key"
+        f"WHERE entity = {literal(entity)} AND event_time <= moment\nGROUP BY key"
     )
 
 
 def value(field: str, column: Column, default: str, newer: str) -> str:
     """SQL: what was last said of `field`, as its column has it; its default where nothing was."""
-    of = f"FILTER (field = {text(field)})"
-    said = f"CASE WHEN count(*) {of} = 0 THEN {text(default)}::JSON ELSE last(new ORDER BY {newer}) {of} END"
+    of = f"FILTER (field = {literal(field)})"
+    said = (
+        f"CASE WHEN count(*) {of} = 0 THEN {literal(default)}::JSON ELSE last(new ORDER BY {newer}) {of} END"
+    )
     if column.type == JSON:
         return said
     plain = f"({said})->>'$'"
     return plain if column.type == TEXT else f"({plain})::{column.type}"
-
-
-def text(of: str) -> str:
-    """A string of SQL."""
-    return "'" + of.replace("'", "''") + "'"

@@ -69,10 +69,11 @@ def own_columns(state: type[State]) -> list[tuple[str, Column]]:
 
 def entity_table(table: str, entity: str, state: type[State]) -> Table:
     """The table of one entity: key, one column per state field, and what explains the row."""
-    own = [column for _, column in own_columns(state)]
+    declared = own_columns(state)
+    own = [column for _, column in declared]
     apart(f"fields of {state.__name__}", [column.name for column in own])
     row = {
-        "state": struct({name: kind for name, (kind, _) in fields(state).items()}),
+        "state": struct({name: column.type for name, column in declared}),
         **dict.fromkeys(("schema_version", "version", "as_of_ms", "admitted", "duplicates"), WHOLE),
         **dict.fromkeys(("cause", "windows", "related", "timers", "reviews", "evicted"), JSON),
     }

@@ -12,9 +12,8 @@ from examples.flights_feed import feed
 from schemas.record import Given
 from schemas.times import from_ms
 from streams.commands.context import for_a_model, page
-from streams.contexts import ANSWERS, Looked, Shown, is_question
 from streams.memory import Memory, passed
-from streams.topics import EVENTS
+from tests.support.contexts import shown
 
 HOUR_MS = 3_600_000
 DAY = date(2013, 2, 7)
@@ -33,18 +32,6 @@ def day() -> Memory:
         memory.send([Given("raw", 0, number, arrived_ms, record.key, record.value, record.headers)])
     memory.send([passed(from_ms(clock_ms + 8 * HOUR_MS))])
     return memory
-
-
-def shown(memory: Memory, number: int) -> Shown:
-    """What a decision looked at."""
-    decision = memory.decisions[number]
-    if decision.route in ANSWERS:
-        decision = next(each for each in memory.decisions if is_question(each, decision))
-    looked = Looked(memory.plan, 1, decision)
-    for offset, out in enumerate(memory.records[EVENTS]):
-        if not looked.hear(Given(EVENTS, 0, offset + 1, 0, out.key, out.value, out.headers)):
-            break
-    return looked.shown()
 
 
 def test_the_context_in_the_docs_is_the_one_of_that_day(day: Memory) -> None:

@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.record import Given
-from streams.contexts import ANSWERS, Looked, is_question
+from streams.contexts import Looked
 from streams.explain import UnknownIdError
-from streams.memory import Memory, happened, passed, run
-from streams.topics import EVENTS
+from streams.memory import happened, passed, run
+from tests.support.contexts import shown
 from tests.support.shop import Cancelled, Paid, Placed, shop
 
 START = datetime(2024, 5, 1, 9, tzinfo=UTC)
@@ -20,18 +19,6 @@ START = datetime(2024, 5, 1, 9, tzinfo=UTC)
 
 def at(minute: int) -> datetime:
     return START + timedelta(minutes=minute)
-
-
-def looked(memory: Memory, number: int) -> Looked:
-    """The decision's row, folded again; events stand on the topic with the offsets that the memory gave them."""
-    decision = memory.decisions[number]
-    if decision.route in ANSWERS:
-        decision = next(each for each in memory.decisions if is_question(each, decision))
-    found = Looked(memory.plan, 1, decision)
-    for offset, out in enumerate(memory.records[EVENTS]):
-        if not found.hear(Given(EVENTS, 0, offset + 1, 0, out.key, out.value, out.headers)):
-            break
-    return found
 
 
 told = st.one_of(
@@ -51,11 +38,11 @@ def test_the_context_made_anew_is_the_recorded_one(
     memory = run(shop(), [*records, passed(at(50)), passed(at(300))])
 
     for number, decision in enumerate(memory.decisions):
-        shown = looked(memory, number).shown()
-        assert shown.same
-        assert shown.decision.context == decision.context
-        if decision.trigger.event_id and shown.manifest.facts[0].id.startswith("event."):
-            assert shown.manifest.facts[0].event_id == decision.trigger.event_id
+        again = shown(memory, number)
+        assert again.same
+        assert again.decision.context == decision.context
+        if decision.trigger.event_id and again.manifest.facts[0].id.startswith("event."):
+            assert again.manifest.facts[0].event_id == decision.trigger.event_id
 
 
 def test_what_came_afterwards_has_no_part_in_it() -> None:
@@ -65,10 +52,10 @@ def test_what_came_afterwards_has_no_part_in_it() -> None:
         happened(Placed(order_id="a", customer_id="ann", amount=99), at(2), "p2"),
     ])  # fmt: skip
 
-    shown = looked(memory, 0).shown()
+    again = shown(memory, 0)
 
-    assert {fact.id: fact.value for fact in shown.manifest.facts}["state.amount"] == 70
-    assert shown.same
+    assert {fact.id: fact.value for fact in again.manifest.facts}["state.amount"] == 70
+    assert again.same
 
 
 def test_a_decision_that_is_declared_no_more() -> None:
