@@ -23,6 +23,7 @@ from aiokafka.producer import sender
 from faust.app.base import App
 from faust.serializers.schemas import Schema
 from faust.tables.recovery import Recovery
+from faust.transport.consumer import Fetcher as FaustFetcher
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, AppT, ConsumerMessage, Message
 from mode.services import Service
@@ -237,29 +238,37 @@ class BatchConsumer(driver.Consumer):
 
     async def _drain_messages(self, fetcher: Any) -> None:
         """Hand on polls while the flow is on; replaces Faust's loop over single records."""
-        while not (self.should_stop or fetcher.should_stop):
-            if not self.flow_active:
-                await self.wait(self.can_resume_flow)  # type: ignore[arg-type] # as Faust itself does
-                continue
-            active = self._get_active_partitions()
-            if not active:
-                await self.sleep(0.1)
-                continue
-            async with self._moving:
-                epoch = self.epoch
-                try:
-                    polled = await self._getmany(active_partitions=active, timeout=POLL_S)
-                except NoOffsetForPartitionError:
-                    # Asked for before `perform_seek` has sent it to its beginning.
-                    continue
-                except OffsetOutOfRangeError as error:
-                    await self._out_of_range(error)
-                    continue
-            for tp, chunk in polled.items():
-                if self.flow_active:
-                    poll = Poll(epoch, chunk)  # type: ignore[arg-type] # see `_fetch_records`
-                    message = as_message(tp, poll, self.app.consumer_generation_id)
-                    await self.callback(message)
+        try:
+            while not (self.should_stop or fetcher.should_stop):
+                await self._drain_once()
+        except asyncio.CancelledError:
+            # Faust takes it for a crash when the group is just then rebalancing; of a worker that stops, it is the end.
+            if not self.app.should_stop:
+                raise
+
+    async def _drain_once(self) -> None:
+        if not self.flow_active:
+            await self.wait(self.can_resume_flow)  # type: ignore[arg-type] # as Faust itself does
+            return
+        active = self._get_active_partitions()
+        if not active:
+            await self.sleep(0.1)
+            return
+        async with self._moving:
+            epoch = self.epoch
+            try:
+                polled = await self._getmany(active_partitions=active, timeout=POLL_S)
+            except NoOffsetForPartitionError:
+                # Asked for before `perform_seek` has sent it to its beginning.
+                return
+            except OffsetOutOfRangeError as error:
+                await self._out_of_range(error)
+                return
+        for tp, chunk in polled.items():
+            if self.flow_active:
+                poll = Poll(epoch, chunk)  # type: ignore[arg-type] # see `_fetch_records`
+                message = as_message(tp, poll, self.app.consumer_generation_id)
+                await self.callback(message)
 
     async def _out_of_range(self, error: OffsetOutOfRangeError) -> None:
         """End the process if the record to read next is gone: going on from another one would skip what lies between.
@@ -362,6 +371,7 @@ INTERNALS: dict[str, tuple[Callable[..., Any] | type, str]] = {
         "c2701bfc3e6f",
     ),
     "faust Consumer._drain_messages": (driver.Consumer._drain_messages, "44a2500309e8"),
+    "faust Fetcher": (FaustFetcher, "c922e4ab78d9"),
     "faust Consumer.on_partitions_revoked": (driver.Consumer.on_partitions_revoked, "d04b7ae72c6f"),
     "faust Consumer.perform_seek": (driver.Consumer.perform_seek, "0e8c130ff4b0"),
     "faust App._on_partitions_assigned": (App._on_partitions_assigned, "de932b7927db"),

@@ -69,18 +69,23 @@ class Episode:
         """How clients reach the brokers."""
         return self.brokers.settings
 
-    def committed(self) -> int | None:
-        """How many raw records have been read for good; None when nobody can say just now."""
+    def committed(self, role: str = "raw") -> list[int] | None:
+        """How many records of each partition of a topic have been read for good; None when nobody can say just now."""
         # Not `read_committed`: librdkafka would wait for an open transaction that has an offset in it.
         reader = consumer(self.kafka, group=self.name, committed=False)
         try:
-            places = [TopicPartition(f"{self.name}.raw", number) for number in range(PARTITIONS)]
-            return sum(max(0, place.offset) for place in reader.committed(places, timeout=5))
+            places = [TopicPartition(f"{self.name}.{role}", number) for number in range(PARTITIONS)]
+            return [max(0, place.offset) for place in reader.committed(places, timeout=5)]
         except KafkaException:
             # The broker is away, or the group has no coordinator just now.
             return None
         finally:
             reader.close()
+
+    def rows_everywhere(self, within_s: float = 60.0) -> None:
+        """Tend the workers until every entity lane has committed rows: `raw` is read a transaction before them."""
+        begun = self.crew.tend(within_s, lambda: min(self.committed("events") or [0]) > 0)
+        self.expect(begun, f"an entity lane has committed nothing within {within_s:g} s")
 
     def progress(self, more: int = 100, within_s: float = 60.0) -> None:
         """Tend the workers until that many more raw records have been read for good; a violation if they never are."""
@@ -93,7 +98,8 @@ class Episode:
             nonlocal before, asked_s
             if time.monotonic() - asked_s < ASK_S:
                 return False
-            now, asked_s = self.committed(), time.monotonic()
+            places, asked_s = self.committed(), time.monotonic()
+            now = None if places is None else sum(places)
             before = now if before is None else before
             return now is not None and before is not None and now >= before + more
 

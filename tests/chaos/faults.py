@@ -54,6 +54,8 @@ def killed_at(episode: Episode, point: str, strikes: int = 3) -> None:
     if "one" not in crew.workers:
         crew.start("one")
         episode.progress(50)
+    if restores:
+        episode.rows_everywhere()
     for _ in range(1 if episode.brief else strikes):
         crew.kill("one")
         crew.look()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import faust
@@ -15,6 +17,7 @@ from streams import transport
 from streams.transport import (
     INTERNALS,
     PINS,
+    BatchConsumer,
     BatchSchema,
     PinError,
     Poll,
@@ -87,3 +90,24 @@ def test_a_poll_passes_through_faust_untouched() -> None:
     message = as_message(TP("t", 0), poll, 1)
     schema = BatchSchema(key_serializer="raw", value_serializer="raw")
     assert schema.loads_value(app, message) is poll
+
+
+@pytest.mark.parametrize("stops", [True, False])
+async def test_a_stop_in_the_middle_of_a_rebalance_is_no_crash(stops: bool) -> None:
+    # Faust cancels what waits for polls, and while the group rebalances it makes a crash of what comes out.
+    class Waiting(BatchConsumer):
+        should_stop = False
+
+        def __init__(self) -> None:
+            self.app = SimpleNamespace(should_stop=stops)  # type: ignore[assignment] # all that is asked
+
+        async def _drain_once(self) -> None:
+            await asyncio.sleep(60)
+
+    waiting = asyncio.create_task(Waiting()._drain_messages(SimpleNamespace(should_stop=False)))
+    await asyncio.sleep(0)
+    waiting.cancel()
+
+    (ended,) = await asyncio.gather(waiting, return_exceptions=True)
+
+    assert type(ended) is (type(None) if stops else asyncio.CancelledError)
