@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -18,6 +19,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PROC = Path("/proc")
+# What a person, or the system, ends a program with.
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class ContenderError(Exception):
@@ -111,28 +114,47 @@ def running(command: Sequence[str], task: Task) -> Iterator[Process]:
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "log"
     read_end, write_end = os.pipe()
+    popen = None
     try:
-        with log.open("ab") as out:
-            # A session of its own: Ctrl-C in the terminal is for us, who end it.
-            popen = subprocess.Popen(
-                [*command, json.dumps(asdict(task))],
-                stdin=read_end,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                cwd=ROOT,
-                start_new_session=True,
-            )
-    except OSError as error:
-        os.close(write_end)
-        raise ContenderError(f"{task.name}: {command[0]} could not be started: {error}") from error
-    finally:
-        os.close(read_end)
-    try:
+        try:
+            with log.open("ab") as out, signals_held():
+                # A session of its own: Ctrl-C in the terminal is for us, who end it.
+                popen = subprocess.Popen(
+                    [*command, json.dumps(asdict(task))],
+                    stdin=read_end,
+                    stdout=out,
+                    stderr=subprocess.STDOUT,
+                    cwd=ROOT,
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise ContenderError(f"{task.name}: {command[0]} could not be started: {error}") from error
+        finally:
+            os.close(read_end)
         yield Process(task.name, popen.pid, log, popen)
     finally:
-        popen.kill()
-        popen.wait()
+        if popen is not None:
+            popen.kill()
+            popen.wait()
         os.close(write_end)
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """Signals that end the program wait until the block is over: a process that has just begun is known by then."""
+    came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        # Python tells the main thread alone of signals.
+        yield
+        return
+    before = {number: signal.signal(number, lambda number, frame: came.append(number)) for number in STOPS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for first in came[:1]:
+            signal.raise_signal(first)
 
 
 def last_lines(log: Path) -> str:

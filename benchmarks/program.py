@@ -15,7 +15,7 @@ from pathlib import Path
 from aiokafka.errors import KafkaError
 
 from benchmarks.broker import broker
-from benchmarks.contender import ContenderError
+from benchmarks.contender import STOPS, ContenderError
 from benchmarks.probe import ProbeError
 from streams.broker import BrokerError
 from streams.exits import EXIT_UNAVAILABLE
@@ -62,9 +62,7 @@ def run(name: str, measure: Callable[[], int]) -> int:
     def stop(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
-    before = {
-        number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    }
+    before = {number: signal.signal(number, stop) for number in STOPS}
     try:
         return measure()
     except KeyboardInterrupt:

@@ -40,7 +40,8 @@ from tests.support.rows import drain
 from tests.support.shop import Order, shop
 from tests.support.workers import create, unique
 
-pytestmark = pytest.mark.broker
+# What follows is ended by a cancellation, wherever it stands.
+pytestmark = [pytest.mark.broker, pytest.mark.cancels]
 ROOT = Path(__file__).parents[2]
 PARTITIONS = 3
 
@@ -505,7 +506,6 @@ async def test_following_publishes_what_is_new_and_ends_cleanly(site: Site) -> N
     assert (await site.project()).records == 0
 
 
-@pytest.mark.cancels
 async def test_a_pass_can_be_cancelled_at_any_moment(site: Site) -> None:
     await site.write(*(decision(f"d{i}") for i in range(3000)), *(order(str(i)) for i in range(3000)))
     for pause_s in (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4):
