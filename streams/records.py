@@ -11,7 +11,8 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 
 from agents.decision import Gate
-from agents.state import LinkOut, Reduced
+from agents.links import LinkOut
+from agents.state import Reduced
 from schemas.action import ActionRecord
 from schemas.audit import AuditRecord, sealed
 from schemas.carried import quoted

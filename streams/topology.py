@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
-from agents import data, decision, refold, state
+from agents import data, decision, links, refold, state
 from agents.data import Accepted, Door
 from agents.workflow import IllegalTransition
 from schemas.event import ANSWERED, CLOCK, LINKED, Answered, Clock, Envelope, Event, Linked, read_envelope
@@ -209,7 +209,7 @@ class EntityLane:
                 reduced = refold.fold(rules, before, envelope, event, judged, self.read)
             else:
                 reduced = state.reduce(rules, before, envelope, event, judged)
-            row, told = state.links(rules, at.key, reduced) if rules.links_out else (reduced.row, [])
+            row, told = links.tell(rules, at.key, reduced) if rules.links_out else (reduced.row, [])
             # 3. Windows.
             if rules.windows:
                 row = state.collect(rules, row, envelope, event, now_ms)
@@ -257,7 +257,7 @@ class EntityLane:
         """The way of a link: it lands in the row of the entity that it tells."""
         before = self.rows.at(at.plan.name, at.row_key)
         self.tally["event", LINKED] += 1
-        self.store(at, before, state.relate(at.plan.rules, before, envelope, linked, self.now_ms(at.plan)))
+        self.store(at, before, links.relate(at.plan.rules, before, envelope, linked, self.now_ms(at.plan)))
         return []
 
     def answer(self, at: At, record: Record, envelope: Envelope, body: bytes) -> list[Out]:

@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
+from agents.links import relate, tell
 from agents.refold import fold, late
 from agents.state import (
     Admitted,
@@ -20,8 +21,6 @@ from agents.state import (
     WindowRules,
     admit,
     collect,
-    links,
-    relate,
 )
 from schemas.context import Summary
 from schemas.event import Envelope, Event, Linked
@@ -276,7 +275,7 @@ def test_a_related_entity_hears_what_is_so_at_last(facts: list[Fact]) -> None:
         judged = admit(rules, row, fact.envelope)
         assert isinstance(judged, Admitted)
         reduced = fold(rules, row, fact.envelope, Said(number=fact.number), judged, read)
-        row, outs = links(rules, "o1", reduced)
+        row, outs = tell(rules, "o1", reduced)
         for out in outs:
             holder = holders.get(out.key) or new_row(State)
             holders[out.key] = relate(OWNER, holder, fact.envelope, out.linked, None)

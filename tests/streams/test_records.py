@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from agents.state import LinkOut
+from agents.links import LinkOut
 from schemas.audit import AuditRecord, sealed
 from schemas.event import CLOCK, LINKED, Clock, Envelope, Linked, read_envelope
 from schemas.lane import LaneRow
