@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,9 @@ import pytest
 
 from benchmarks import contender
 from benchmarks.contender import ContenderError, Task, running
+
+# It has no use for its task.
+SLEEPER = [sys.executable, "-c", "import time; time.sleep(60)"]
 
 
 def task(folder: Path) -> Task:
@@ -28,7 +31,8 @@ def test_a_signal_that_comes_while_it_starts_ends_it_too(
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
             begun.append(self)
-            os.kill(os.getpid(), number)
+            # To this thread, at once: another one might be told, and later.
+            signal.raise_signal(number)
 
     def stop(number: int, frame: object) -> None:
         raise KeyboardInterrupt
@@ -36,7 +40,7 @@ def test_a_signal_that_comes_while_it_starts_ends_it_too(
     monkeypatch.setattr(subprocess, "Popen", Struck)
     before = signal.signal(number, stop)
     try:
-        with pytest.raises(KeyboardInterrupt), running(["sleep", "60"], task(tmp_path)):
+        with pytest.raises(KeyboardInterrupt), running(SLEEPER, task(tmp_path)):
             pytest.fail("the block must not begin")
     finally:
         signal.signal(number, before)
