@@ -1,5 +1,6 @@
 """Real worker processes: started, killed, frozen, stopped; and the topics and pipelines that they run."""
 
+import contextlib
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import urllib.request
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
+from random import SystemRandom
 
 from streams import kafka as door
 from streams import topics
@@ -20,13 +22,15 @@ from streams.settings import KafkaSettings
 from tests.support.topics import wait_until
 
 ROOT = Path(__file__).parents[2]
+BELOW_EPHEMERAL = 10_000, 30_000
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port: int = found.getsockname()[1]
-        return port
+    """A port that nobody listens on, and that the system does not give to somebody's connection a moment later."""
+    while True:
+        port = SystemRandom().randrange(*BELOW_EPHEMERAL)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def free_ports(number: int) -> int:
